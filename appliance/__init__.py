@@ -1,0 +1,1 @@
+"""The core of Leeward: domain, services, adapters and entry points of the appliance."""

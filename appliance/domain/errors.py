@@ -1,0 +1,176 @@
+"""The error tree of the appliance, sorted by who must act.
+
+LeewardError(code, title, detail, remedy)            bundles.errors
+├─ OperatorError        fix and retry                                     exit 2
+│  ├─ RecipeInvalid, SourceFailed, MediaMissing      bundles.errors
+│  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
+│  └─ NotPermitted, DaemonUnreachable, RequestInvalid
+├─ TrustError           stop, call the publisher                          exit 4
+│  └─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
+├─ LicenseError         call the licence owner                            exit 5
+│  └─ TermsNotAccepted, AttestationDue
+├─ NodeError            fix the machine                                   exit 3
+│  ├─ StoreFull                                      bundles.errors
+│  └─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed
+├─ EngineError          see the runbook                                   exit 6
+│  └─ EngineStartFailed, EngineNotReady, EngineLost
+├─ Canceled             asked for                    bundles.errors       exit 130
+└─ InternalError        call us                                           exit 1
+"""
+
+from __future__ import annotations
+
+from bundles.errors import Canceled, LeewardError, OperatorError, StoreFull, TrustError
+
+
+class ConfigInvalid(OperatorError):
+    """The site configuration or an answer cannot be used."""
+
+    code = "config-invalid"
+    title = "The configuration cannot be used"
+
+
+class RequestInvalid(OperatorError):
+    """A request to the management API breaks its schema."""
+
+    code = "request-invalid"
+    title = "The request is not valid"
+
+
+class PreflightBlocked(OperatorError):
+    """At least one blocking preflight check failed."""
+
+    code = "preflight-blocked"
+    title = "The node is not ready for this release"
+
+
+class OperationConflict(OperatorError):
+    """Another operation has not ended."""
+
+    code = "operation-conflict"
+    title = "Another operation is unfinished"
+
+
+class NotFound(OperatorError):
+    """What was asked for does not exist."""
+
+    code = "not-found"
+    title = "There is no such thing"
+
+
+class NotPermitted(OperatorError):
+    """The caller's role does not allow this."""
+
+    code = "not-permitted"
+    title = "Your role does not allow this"
+
+
+class DaemonUnreachable(OperatorError):
+    """The management daemon does not answer on its socket."""
+
+    code = "daemon-unreachable"
+    title = "The management daemon does not answer"
+
+
+class LicenseError(LeewardError):
+    """The licence owner must act."""
+
+    exit_status = 5
+
+
+class TermsNotAccepted(LicenseError):
+    """Nobody has accepted the licence terms of this release."""
+
+    code = "terms-not-accepted"
+    title = "The licence terms are not accepted"
+
+
+class AttestationDue(LicenseError):
+    """The monthly statement on revenue is missing or does not allow use."""
+
+    code = "attestation-due"
+    title = "The licence attestation is due"
+
+
+class NodeError(LeewardError):
+    """The machine must be fixed."""
+
+    exit_status = 3
+
+
+class GpuMissing(NodeError):
+    """The driver shows fewer GPUs than are needed, or none."""
+
+    code = "gpu-missing"
+    title = "GPUs are missing"
+
+
+class Misfit(NodeError):
+    """The release does not fit on this node; the detail shows the arithmetic."""
+
+    code = "misfit"
+    title = "The release does not fit on this node"
+
+
+class DriverFailed(NodeError):
+    """The GPU driver could not be loaded or queried."""
+
+    code = "driver-failed"
+    title = "The GPU driver failed"
+
+
+class PlaybookFailed(NodeError):
+    """A task of a play failed."""
+
+    code = "playbook-failed"
+    title = "A provisioning task failed"
+
+
+class CommandFailed(NodeError):
+    """A system command exited with an error."""
+
+    code = "command-failed"
+    title = "A system command failed"
+
+
+class EngineError(LeewardError):
+    """The engine needs attention; the runbook says what to look at."""
+
+    exit_status = 6
+
+
+class EngineStartFailed(EngineError):
+    """The engine's unit ended before it was ready; the detail holds the log's tail."""
+
+    code = "engine-start-failed"
+    title = "The engine did not start"
+
+
+class EngineNotReady(EngineError):
+    """The engine runs but does not give the known answer."""
+
+    code = "engine-not-ready"
+    title = "The engine is not ready"
+
+
+class EngineLost(EngineError):
+    """The engine went away during a request."""
+
+    code = "engine-lost"
+    title = "The engine was lost"
+
+
+class InternalError(LeewardError):
+    """Something unforeseen; a defect of Leeward."""
+
+    code = "internal-error"
+    title = "Leeward met something it did not foresee"
+
+
+__all__ = [
+    "AttestationDue", "Canceled", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
+    "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
+    "GpuMissing", "InternalError", "LeewardError", "LicenseError", "Misfit", "NodeError",
+    "NotFound", "NotPermitted", "OperationConflict", "OperatorError", "PlaybookFailed",
+    "PreflightBlocked", "RequestInvalid", "StoreFull", "TermsNotAccepted", "TrustError",
+]  # fmt: skip

@@ -1,0 +1,112 @@
+"""Health: signals folded into one verdict with a cause and a remedy.
+
+`None` means unknown and is shown as `??`; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from appliance.domain.node import Gpu
+
+
+class Verdict(StrEnum):
+    """The one word for a node."""
+
+    SERVING = "serving"
+    DEGRADED = "degraded"
+    STARTING = "starting"
+    DOWN = "down"
+    EMPTY = "empty"
+
+
+class Severity(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something that needs a person; `advice` is one or two sentences that work offline."""
+
+    code: str
+    severity: Severity
+    title: str
+    advice: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHealth:
+    """What the engine's own metrics say. Names follow vLLM's metrics; counters are since start."""
+
+    unit_state: str
+    live: bool
+    ready: bool | None
+    version: str | None
+    served_model_name: str | None
+    started_at: datetime | None
+    requests_running: int | None
+    requests_waiting: int | None
+    kv_cache_usage_percent: float | None
+    prompt_tokens_total: int | None
+    generation_tokens_total: int | None
+    draft_tokens_total: int | None
+    accepted_tokens_total: int | None
+    drafts_total: int | None
+    time_to_first_token_p50_s: float | None
+    time_to_first_token_p95_s: float | None
+    inter_token_p50_s: float | None
+    inter_token_p95_s: float | None
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted ÷ drafted tokens of the EAGLE head, 0 to 1."""
+        if not self.draft_tokens_total or self.accepted_tokens_total is None:
+            return None
+        return self.accepted_tokens_total / self.draft_tokens_total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskHealth:
+    path: str
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemHealth:
+    disks: tuple[DiskHealth, ...]
+    certificate_not_after: datetime | None
+    license_state: str
+    license_note: str
+    audit_entries: int
+    audit_head: str
+    usage_records: int
+    usage_unsettled: int
+    gateway_state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentEvent:
+    at: datetime
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    observed_at: datetime
+    node: str
+    verdict: Verdict
+    release: str | None
+    alerts: tuple[Alert, ...]
+    gpus: tuple[Gpu, ...]
+    gpus_required: int | None
+    engine: EngineHealth | None
+    system: SystemHealth
+    events: tuple[RecentEvent, ...]
+    simulated: tuple[str, ...]

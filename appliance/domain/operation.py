@@ -1,0 +1,99 @@
+"""Operations: the long actions of the management daemon, and the steps they are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+OperationId = NewType("OperationId", str)
+"""A UUIDv7-like, sortable identifier in text form."""
+
+
+class OperationKind(StrEnum):
+    """What an operation does."""
+
+    INSTALL = "install"
+    IMPORT = "import"
+    PROVISION = "provision"
+    EXPORT_EVIDENCE = "export-evidence"
+
+
+class OperationState(StrEnum):
+    """The life of an operation.
+
+    RUNNING ──► SUCCEEDED
+       │  ▲
+       │  └─ resumed after a kill or a reboot (an event, not a state)
+       ├────► FAILED
+       └────► CANCELED
+    """
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self is not OperationState.RUNNING
+
+
+class StepState(StrEnum):
+    """PENDING ──► RUNNING ──► SUCCEEDED | FAILED | CANCELED; a resumed step runs again."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class StepName(StrEnum):
+    """A visible unit of an operation. Each can be run again without harm."""
+
+    PREFLIGHT = "preflight"
+    IMPORT = "import"
+    LICENSE = "license"
+    PROVISION = "provision"
+    START = "start"
+    SMOKE_TEST = "smoke-test"
+    COLLECT = "collect"
+    SIGN = "sign"
+
+
+STEPS: dict[OperationKind, tuple[StepName, ...]] = {
+    OperationKind.INSTALL: (
+        StepName.PREFLIGHT,
+        StepName.IMPORT,
+        StepName.LICENSE,
+        StepName.PROVISION,
+        StepName.START,
+        StepName.SMOKE_TEST,
+    ),
+    OperationKind.IMPORT: (StepName.PREFLIGHT, StepName.IMPORT),
+    OperationKind.PROVISION: (StepName.PROVISION, StepName.START, StepName.SMOKE_TEST),
+    OperationKind.EXPORT_EVIDENCE: (StepName.COLLECT, StepName.SIGN),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts: a person at a Unix account, an API key, or the appliance itself."""
+
+    name: str
+    uid: int | None = None
+
+    @classmethod
+    def appliance(cls) -> Actor:
+        """The appliance acting on its own account."""
+        return cls(name="appliance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRequest:
+    """What was asked for; `parameters` are plain strings and hold no secret."""
+
+    kind: OperationKind
+    parameters: dict[str, str]

@@ -1,0 +1,194 @@
+"""Everything that the core needs of the world: the table of contents of side effects.
+
+Each Protocol is named for the need, not for the tool, and says what it raises. Adapters implement
+them; `appliance.wiring` chooses which, and is the only place that knows what is simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from appliance.domain.audit import AuditEntry
+from appliance.domain.events import Event, EventRecord
+from appliance.domain.health import EngineHealth
+from appliance.domain.license import Attestation, LicenseTerms
+from appliance.domain.node import NodeFacts
+from appliance.domain.operation import Actor, OperationId, OperationRequest
+from appliance.domain.usage import ApiKey, UsageRecord
+
+Emit = Callable[[Event], None]
+"""Hands an event to the journal; thread-safe."""
+
+IsCanceled = Callable[[], bool]
+"""Whether someone asked to stop; cheap enough to ask between two chunks."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the present time in UTC."""
+        ...
+
+
+class NodeProbe(Protocol):
+    def facts(self) -> NodeFacts:
+        """Observe the node. What cannot be read is `None`; raises nothing for a missing driver."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayRequest:
+    """What to run: a playbook with variables against an inventory.
+
+    `playbooks` is the folder that holds `site.yml`; `inventory` is Ansible's YAML structure;
+    `tags` are the verbs (precheck, install, configure, verify, remove).
+    """
+
+    playbooks: Path
+    playbook: str
+    inventory: Mapping[str, object]
+    variables: Mapping[str, object]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayResult:
+    """Ansible's closing statistics, summed over nodes."""
+
+    ok: int
+    changed: int
+    skipped: int
+    failed: int
+    rescued: int
+    ignored: int
+
+
+class PlaybookRunner(Protocol):
+    def run(self, request: PlayRequest, *, emit: Emit, is_canceled: IsCanceled) -> PlayResult:
+        """Run a playbook to its end.
+
+        Raises PlaybookFailed with role, task and message; Canceled when asked to stop.
+        """
+        ...
+
+
+class ServiceManager(Protocol):
+    """systemd's units, as far as the appliance needs them. Raises CommandFailed."""
+
+    def start(self, unit: str) -> None: ...
+
+    def stop(self, unit: str) -> None: ...
+
+    def restart(self, unit: str) -> None: ...
+
+    def active_state(self, unit: str) -> str:
+        """Return systemd's ActiveState: active, activating, inactive, failed..."""
+        ...
+
+    def started_at(self, unit: str) -> datetime | None: ...
+
+    def log_tail(self, unit: str, lines: int) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAnswer:
+    """What the engine said to the known prompt, and the token counts of that."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Engine(Protocol):
+    """The running engine over its socket. Raises EngineNotReady when it does not answer."""
+
+    def health(self) -> EngineHealth:
+        """Read liveness and metrics; never raises: what is unknown is `None`."""
+        ...
+
+    def answer(self, prompt: str, *, max_tokens: int, timeout_s: float) -> KnownAnswer:
+        """Ask one greedy chat question."""
+        ...
+
+
+class Journal(Protocol):
+    """Operations and their events, in order, durable before the call returns."""
+
+    def create(self, operation_id: OperationId, request: OperationRequest, actor: Actor, at: datetime) -> None: ...
+
+    def append(self, operation_id: OperationId, event: Event, at: datetime) -> EventRecord: ...
+
+    def records(self, operation_id: OperationId, after: int = 0, limit: int = 10_000) -> list[EventRecord]: ...
+
+    def operations(self, limit: int = 100) -> list[tuple[OperationId, OperationRequest, Actor]]:
+        """Newest first."""
+        ...
+
+    def unfinished(self) -> tuple[OperationId, OperationRequest, Actor] | None:
+        """The operation that has neither succeeded, failed nor been canceled."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Append-only and hash-linked; each append is durable before it returns."""
+
+    def append(
+        self, *, actor: str, action: str, object_: str, outcome: str, details: Mapping[str, str]
+    ) -> AuditEntry: ...
+
+    def entries(self, after: int = 0, limit: int = 1_000) -> list[AuditEntry]: ...
+
+    def head(self) -> AuditEntry | None: ...
+
+    def count(self) -> int: ...
+
+
+class LicenseRegister(Protocol):
+    """Terms and attestations; append-only."""
+
+    def add_terms(self, terms: LicenseTerms) -> None: ...
+
+    def add_attestation(self, attestation: Attestation) -> None: ...
+
+    def terms(self) -> tuple[LicenseTerms, ...]: ...
+
+    def attestations(self) -> tuple[Attestation, ...]: ...
+
+
+class KeyRegister(Protocol):
+    """API keys; the secret leaves once, at creation."""
+
+    def create(self, *, name: str, team: str, at: datetime) -> tuple[ApiKey, str]: ...
+
+    def revoke(self, key_id: str, at: datetime) -> None:
+        """Raises NotFound."""
+        ...
+
+    def keys(self) -> list[ApiKey]: ...
+
+
+class UsageReader(Protocol):
+    """The ledger, read-only."""
+
+    def records(self, after: int = 0, limit: int = 1_000) -> list[tuple[int, UsageRecord]]:
+        """Return records with their row number, oldest first."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """Return (all records, unsettled records)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceFile:
+    path: str
+    content: bytes
+
+
+class EvidenceSigner(Protocol):
+    def write(self, files: Sequence[EvidenceFile], destination: Path, *, name: str, at: datetime) -> Path:
+        """Write a signed evidence bundle below `destination`; returns its folder."""
+        ...

@@ -1,0 +1,1 @@
+"""The Textual console: a view of the management API, with no logic of its own."""
