@@ -17,16 +17,16 @@ from appliance.domain.events import Event
 T = TypeVar("T")
 
 _converter = make_converter()
-_converter.register_unstructure_hook(frozenset, lambda value: sorted(value))
+_converter.register_unstructure_hook(frozenset, sorted)
 configure_tagged_union(Event, _converter, tag_name="type")
 
 
-def to_plain(value: Any, as_type: Any = None) -> Any:
+def to_plain(value: Any, as_type: Any = None) -> Any:  # noqa: ANN401  any domain value, any JSON value
     """Turn a domain value into what `json.dumps` takes; give `Event` as `as_type` for an event."""
     return _converter.unstructure(value, unstructure_as=as_type)
 
 
-def from_plain(plain: Any, as_type: type[T]) -> T:
+def from_plain(plain: Any, as_type: type[T]) -> T:  # noqa: ANN401  any JSON value
     """Read a domain value back; raises `cattrs.BaseValidationError` where it does not fit."""
     return _converter.structure(plain, as_type)
 
