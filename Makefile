@@ -1,0 +1,55 @@
+# Leeward's commands. Each does its own set-up on a bare Debian 12 with Python 3.11, as root.
+# PIP_CACHE and everything else that is kept lies in the ignored folders .venv, .cache and .build.
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin
+DEBIAN_PACKAGES := gcc libc6-dev git make python3-venv
+
+.PHONY: help demo test unit lint bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@tests/support/require.sh $(DEBIAN_PACKAGES)
+	test -x $(RUN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+## make demo   the main job from end to end on a real node without a network
+demo: $(VENV)/.ready
+	$(RUN)/python -m tests.e2e.demo
+
+## make test   lint, then every test, the real-node test included
+test: lint
+	$(RUN)/pytest
+
+## make unit   the quick tests only (no root, no node)
+unit: $(VENV)/.ready
+	$(RUN)/pytest -m "not node"
+
+## make lint   ruff, mypy, import contracts, ansible-lint
+lint: $(VENV)/.ready
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	cd playbooks && PATH="$(CURDIR)/$(RUN):$$PATH" ansible-lint --offline --profile production
+
+## make bench  benchmarks; they print ratios
+bench: $(VENV)/.ready
+	for bench in tests/bench/*_bench.py; do $(RUN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
+
+## make clean  remove what was built here, nodes included
+clean:
+	-test -x $(RUN)/python && $(RUN)/python -m tests.lab sweep
+	rm -rf .build $(VENV)
+
+## make lock   pin the dependency sets again from pyproject.toml
+LOCK := $(RUN)/uv pip compile pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-annotate --no-header -q
+lock:
+	$(LOCK) --all-extras --group dev -o requirements/dev.txt
+	$(LOCK) --extra node -o requirements/node.txt
