@@ -1,0 +1,11 @@
+"""Files that travel inside the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+
+def unit_file(name: str) -> Path:
+    """Return the path of a systemd unit that ships with the appliance."""
+    return Path(str(files("appliance").joinpath("units", name)))
