@@ -61,6 +61,9 @@ class EngineHealth:
     time_to_first_token_p95_s: float | None
     inter_token_p50_s: float | None
     inter_token_p95_s: float | None
+    ready_age_s: float | None = None
+    """Seconds since the known answer that `ready` rests on; `None` where none was asked for."""
+    ready_note: str = ""
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -1,8 +1,13 @@
-"""Observed values of a node. `None` means that the value could not be read, never zero."""
+"""Observed values of a node. `None` means that the value could not be read, never zero.
+
+`redacted` takes out what names a machine or its network, so that facts may leave a site; what the
+checks look at stays as it was.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 
@@ -30,6 +35,10 @@ class Gpu:
     row_remap_failed: bool | None
     nvlinks_active: int | None
     nvlinks_total: int | None
+    pci_bus_id: str | None = None
+    slowdown_temperature_c: int | None = None
+    recovery_action: str | None = None
+    """The driver's own verdict (NVML field 230), such as `gpu-reset`; `none` where all is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,8 @@ class Filesystem:
     total_bytes: int
     free_bytes: int
     noexec: bool
+    device: str = ""
+    """`major:minor`, equal for two paths on one file system; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +88,31 @@ class NodeFacts:
     gpus: tuple[Gpu, ...]
     listening_tcp_ports: frozenset[int]
     simulated: tuple[str, ...]
+    kernel_modules: frozenset[str] = frozenset()
+    pci_gpu_count: int | None = None
+    """NVIDIA 3D and display controllers on the PCI bus, seen without a driver."""
+    stored_sha256: frozenset[str] = frozenset()
+    """Digests that the store already holds, so that an import need not make room for them."""
+
+    def filesystem(self, path: str) -> Filesystem | None:
+        """Return the observation for `path`, or `None` where it was not observed."""
+        return next((f for f in self.filesystems if f.path == path), None)
+
+
+def redacted(facts: NodeFacts) -> NodeFacts:
+    """Return the facts without host name, serial numbers and addresses; UUIDs become pseudonyms."""
+    return replace(
+        facts,
+        hostname="node",
+        default_routes=tuple(_without_address(route) for route in facts.default_routes),
+        gpus=tuple(
+            replace(gpu, serial=None, uuid="GPU-" + hashlib.sha256(gpu.uuid.encode()).hexdigest()[:12])
+            for gpu in facts.gpus
+        ),
+    )
+
+
+def _without_address(route: str) -> str:
+    words = route.split()
+    hidden = ["[address]" if before == "via" else word for before, word in zip(["", *words], words, strict=False)]
+    return " ".join(hidden)

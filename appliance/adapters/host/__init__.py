@@ -1,0 +1,6 @@
+"""The node's operating system: what it is, and systemd."""
+
+from appliance.adapters.host.probe import HostProbe
+from appliance.adapters.host.systemd import SystemdServices
+
+__all__ = ["HostProbe", "SystemdServices"]
