@@ -4,14 +4,15 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ OperatorError        fix and retry                                     exit 2
 │  ├─ RecipeInvalid, SourceFailed, MediaMissing      bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
-│  └─ NotPermitted, DaemonUnreachable, RequestInvalid
+│  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused
 ├─ TrustError           stop, call the publisher                          exit 4
 │  └─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
 ├─ LicenseError         call the licence owner                            exit 5
 │  └─ TermsNotAccepted, AttestationDue
 ├─ NodeError            fix the machine                                   exit 3
 │  ├─ StoreFull                                      bundles.errors
-│  └─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed
+│  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed
+│  └─ LedgerUnavailable
 ├─ EngineError          see the runbook                                   exit 6
 │  └─ EngineStartFailed, EngineNotReady, EngineLost
 ├─ Canceled             asked for                    bundles.errors       exit 130
@@ -35,6 +36,21 @@ class RequestInvalid(OperatorError):
 
     code = "request-invalid"
     title = "The request is not valid"
+
+
+class ChatRefused(RequestInvalid):
+    """A tenant's chat request asks for what the gateway does not forward.
+
+    `http_status` and `param` go into the error object that OpenAI's clients read.
+    """
+
+    code = "chat-refused"
+    title = "The chat request was refused"
+
+    def __init__(self, *, detail: str, remedy: str, http_status: int = 400, param: str | None = None) -> None:
+        super().__init__(detail=detail, remedy=remedy)
+        self.http_status = http_status
+        self.param = param
 
 
 class PreflightBlocked(OperatorError):
@@ -133,6 +149,13 @@ class CommandFailed(NodeError):
     title = "A system command failed"
 
 
+class LedgerUnavailable(NodeError):
+    """The ledger is missing, of another version, in use by another gateway, or cannot be written."""
+
+    code = "ledger-unavailable"
+    title = "The ledger cannot be used"
+
+
 class EngineError(LeewardError):
     """The engine needs attention; the runbook says what to look at."""
 
@@ -168,9 +191,9 @@ class InternalError(LeewardError):
 
 
 __all__ = [
-    "AttestationDue", "Canceled", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
+    "AttestationDue", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
-    "GpuMissing", "InternalError", "LeewardError", "LicenseError", "Misfit", "NodeError",
+    "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError", "LicenseError", "Misfit", "NodeError",
     "NotFound", "NotPermitted", "OperationConflict", "OperatorError", "PlaybookFailed",
     "PreflightBlocked", "RequestInvalid", "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ ADMITTED ──► SETTLED     usage known from the engine's final chunk
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +28,20 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
+class UsageOutcome(StrEnum):
+    """How a request ended, in one word for `UsageRecord.outcome`."""
+
+    IN_FLIGHT = "in_flight"
+    COMPLETED = "completed"
+    CLIENT_CLOSED = "client_closed"
+    UPSTREAM_REFUSED = "upstream_refused"  # the engine answered 4xx
+    UPSTREAM_ERROR = "upstream_error"  # the engine could not be reached, or said that it failed
+    UPSTREAM_LOST = "upstream_lost"  # the engine's answer broke off
+    GATEWAY_STOPPED = "gateway_stopped"
+    GATEWAY_ERROR = "gateway_error"  # a defect of the gateway
+    GATEWAY_KILLED = "gateway_killed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
     """Token counts with OpenAI's names; `None` is unknown, not zero."""
@@ -35,6 +50,53 @@ class TokenUsage:
     completion_tokens: int | None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+UNKNOWN_USAGE = TokenUsage(prompt_tokens=None, completion_tokens=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What is known before a request is forwarded; durable before it is."""
+
+    request_id: str
+    key_id: str
+    team: str
+    model: str
+    endpoint: str
+    stream: bool
+    admitted_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Running counts of an unfinished request: what a killed gateway leaves behind."""
+
+    request_id: str
+    first_token_at: datetime | None
+    usage: TokenUsage
+    usage_source: UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The end of a request. Only the first settlement of a request counts."""
+
+    request_id: str
+    state: UsageState
+    settled_at: datetime
+    first_token_at: datetime | None
+    http_status: int
+    outcome: UsageOutcome
+    finish_reason: str | None
+    usage: TokenUsage
+    usage_source: UsageSource
+
+    def __post_init__(self) -> None:
+        if self.state not in (UsageState.SETTLED, UsageState.PARTIAL):
+            raise ValueError(f"a settlement cannot leave a record {self.state}")
+        if (self.state is UsageState.SETTLED) != (self.usage_source is UsageSource.FINAL):
+            raise ValueError("a record is settled if, and only if, its counts are final")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +130,15 @@ class ApiKey:
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+
+
+def new_request_id(at: datetime, entropy: bytes) -> str:
+    """Make a UUID version 7 (RFC 9562, section 5.7) from a time and 10 random bytes.
+
+    The text sorts by admission time, to the millisecond.
+    """
+    milliseconds = int(at.timestamp() * 1000)
+    value = (milliseconds << 80) | int.from_bytes(entropy[:10], "big")
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
