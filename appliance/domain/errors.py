@@ -156,6 +156,13 @@ class LedgerUnavailable(NodeError):
     title = "The ledger cannot be used"
 
 
+class StateUnusable(NodeError):
+    """The appliance's own state is damaged, locked by another daemon, or written by a newer appliance."""
+
+    code = "state-unusable"
+    title = "The appliance's own state cannot be used"
+
+
 class EngineError(LeewardError):
     """The engine needs attention; the runbook says what to look at."""
 
@@ -195,5 +202,5 @@ __all__ = [
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
     "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError", "LicenseError", "Misfit", "NodeError",
     "NotFound", "NotPermitted", "OperationConflict", "OperatorError", "PlaybookFailed",
-    "PreflightBlocked", "RequestInvalid", "StoreFull", "TermsNotAccepted", "TrustError",
+    "PreflightBlocked", "RequestInvalid", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip
