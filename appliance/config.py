@@ -1,0 +1,201 @@
+"""Where things are on a node, and what the site has decided: `/etc/leeward/leeward.toml`.
+
+Every path hangs below one root, `/` on a node and a scratch folder in tests. The file may be
+absent; then the defaults hold. An unknown key is an error, so that a typing mistake is never taken
+for a decision.
+
+    [node]        name = "llm01"                # default: the kernel's host name
+    [gateway]     host = "0.0.0.0"  port = 8443
+    [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.domain.errors import ConfigInvalid
+
+ROOT_VARIABLE = "LEEWARD_ROOT"
+"""Environment variable that moves every path below another root (tests, demonstrations)."""
+
+_KEYS: dict[str, dict[str, type]] = {
+    "node": {"name": str},
+    "gateway": {"host": str, "port": int},
+    "simulation": {"nvml": str},
+}
+_REMEDY = "Correct /etc/leeward/leeward.toml (docs: admin guide, site configuration) and restart the service."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """The paths of docs/design.md below one root."""
+
+    root: Path = Path("/")
+
+    @property
+    def config_file(self) -> Path:
+        """Site configuration."""
+        return self.root / "etc/leeward/leeward.toml"
+
+    @property
+    def tls_key(self) -> Path:
+        """Private key of the gateway."""
+        return self.root / "etc/leeward/tls/server.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """Certificate of the gateway."""
+        return self.root / "etc/leeward/tls/server.crt"
+
+    @property
+    def data(self) -> Path:
+        """Everything that must survive."""
+        return self.root / "var/lib/leeward"
+
+    @property
+    def trust(self) -> Path:
+        """Trusted root, TUF state, time ratchet."""
+        return self.data / "trust"
+
+    @property
+    def store(self) -> Path:
+        """Content-addressed files of imported releases."""
+        return self.data / "store"
+
+    @property
+    def slots(self) -> Path:
+        """One folder per imported release."""
+        return self.data / "slots"
+
+    @property
+    def current_slot(self) -> Path:
+        """Symbolic link to the active slot."""
+        return self.slots / "current"
+
+    @property
+    def database(self) -> Path:
+        """Operations, events, audit log, licence records."""
+        return self.data / "state/leeward.db"
+
+    @property
+    def reports(self) -> Path:
+        """Support reports on what Leeward did not foresee."""
+        return self.data / "state/reports"
+
+    @property
+    def ledger(self) -> Path:
+        """API keys and usage records."""
+        return self.data / "ledger/ledger.db"
+
+    @property
+    def evidence_keys(self) -> Path:
+        """The site's own signing keys."""
+        return self.data / "evidence-keys"
+
+    @property
+    def exports(self) -> Path:
+        """Evidence bundles."""
+        return self.data / "exports"
+
+    @property
+    def management_socket(self) -> Path:
+        """Where the management daemon listens."""
+        return self.root / "run/leeward/management.sock"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Where the engine listens."""
+        return self.root / "run/leeward-engine/engine.sock"
+
+    @property
+    def appliance_environment(self) -> Path:
+        """The active Python environment of the appliance."""
+        return self.root / "opt/leeward/appliance/current"
+
+    @property
+    def engine_environments(self) -> Path:
+        """One Python environment per slot, and `current`."""
+        return self.root / "opt/leeward/engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Where tenants' programs reach the gateway."""
+
+    host: str = "0.0.0.0"  # noqa: S104  the data plane serves the site's network; TLS and keys guard it
+    port: int = 8443
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port <= 65_535:  # noqa: PLR2004  TCP's range
+            raise ConfigInvalid(detail=f"gateway.port is {self.port}, not 1 to 65535.", remedy=_REMEDY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationSettings:
+    """What is not real on this node; `None` everywhere in production."""
+
+    nvml: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The site's decisions and the paths they apply to."""
+
+    node_name: str
+    paths: Paths = field(default_factory=Paths)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    simulation: SimulationSettings = field(default_factory=SimulationSettings)
+
+    @classmethod
+    def load(cls, root: Path | None = None) -> Settings:
+        """Read the configuration below `root` (default: `$LEEWARD_ROOT`, else `/`).
+
+        Raises ConfigInvalid, which names the unknown key, the wrong type or the line that does not parse.
+        """
+        paths = Paths(root=root or Path(os.environ.get(ROOT_VARIABLE) or "/"))
+        return parse_settings(_text(paths.config_file), paths=paths, host_name=os.uname().nodename)
+
+
+def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
+    """Turn the file's text into Settings; raises ConfigInvalid."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(detail=f"{paths.config_file} does not parse: {error}.", remedy=_REMEDY) from error
+    wrong = [complaint for name, table in tables.items() for complaint in _complaints(name, table)]
+    if wrong:
+        raise ConfigInvalid(detail=f"{paths.config_file}: {'; '.join(wrong)}.", remedy=_REMEDY)
+    nvml = tables.get("simulation", {}).get("nvml")
+    return Settings(
+        node_name=tables.get("node", {}).get("name", host_name),
+        paths=paths,
+        gateway=GatewaySettings(**tables.get("gateway", {})),
+        simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
+    )
+
+
+def _complaints(name: str, table: object) -> list[str]:
+    known = _KEYS.get(name)
+    if known is None:
+        return [f"unknown key {name}"]
+    if not isinstance(table, dict):
+        return [f"{name} is not a table"]
+    unknown = [f"unknown key {name}.{key}" for key in table if key not in known]
+    mistyped = [
+        f"{name}.{key} is {type(value).__name__}, not {known[key].__name__}"
+        for key, value in table.items()
+        if key in known and type(value) is not known[key]
+    ]
+    return unknown + mistyped
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(detail=f"{path} cannot be read: {error}.", remedy=_REMEDY) from error
