@@ -1,0 +1,1 @@
+"""The ledger's schema, one revision a module; run by `sql_ledger.database`."""
