@@ -93,6 +93,8 @@ class NodeFacts:
     """NVIDIA 3D and display controllers on the PCI bus, seen without a driver."""
     stored_sha256: frozenset[str] = frozenset()
     """Digests that the store already holds, so that an import need not make room for them."""
+    running_units: frozenset[str] = frozenset()
+    """Units of Leeward whose control group holds processes."""
 
     def filesystem(self, path: str) -> Filesystem | None:
         """Return the observation for `path`, or `None` where it was not observed."""

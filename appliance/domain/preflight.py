@@ -24,3 +24,5 @@ class Finding:
     observed: str
     required: str
     remedy: str
+    title: str = ""
+    group: str = ""

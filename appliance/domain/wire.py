@@ -16,8 +16,7 @@ from appliance.domain.events import Event
 
 T = TypeVar("T")
 
-_converter = make_converter()
-_converter.register_unstructure_hook(frozenset, sorted)
+_converter = make_converter(unstruct_collection_overrides={frozenset: sorted})
 configure_tagged_union(Event, _converter, tag_name="type")
 
 

@@ -20,7 +20,7 @@ from appliance.adapters.nvml import NvmlProbe
 from appliance.domain.node import Filesystem, NodeFacts
 from appliance.ports import Clock
 
-WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/var/lib/leeward")  # noqa: S108  observed, not written to
+WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/var/cache/leeward-engine", "/var/lib/leeward")  # noqa: S108  observed, not written to
 STORE: Final = "/var/lib/leeward/store/sha256"
 _SECURE_BOOT: Final = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 """The UEFI global variable: four bytes of attributes, then one byte, 1 where it is on."""
@@ -87,6 +87,7 @@ class HostProbe:
             kernel_modules=kernel.modules(self._read_or("proc/modules", "")),
             pci_gpu_count=self._pci_gpu_count(),
             stored_sha256=self._stored_sha256(),
+            running_units=self._running_units(),
         )
 
     def _path(self, relative: str) -> Path:
@@ -164,3 +165,8 @@ class HostProbe:
 
     def _stored_sha256(self) -> frozenset[str]:
         return frozenset(entry.name for entry in self._path(STORE).glob("[0-9a-f][0-9a-f]/*"))
+
+    def _running_units(self) -> frozenset[str]:
+        """Return Leeward's units that have a process; systemd removes the control group of one that has none."""
+        groups = self._path("sys/fs/cgroup/system.slice").glob("leeward*.service/cgroup.procs")
+        return frozenset(group.parent.name for group in groups)
