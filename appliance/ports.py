@@ -146,6 +146,14 @@ class AuditLog(Protocol):
     def count(self) -> int: ...
 
 
+class SupportReports(Protocol):
+    """Where a defect of Leeward leaves what its makers need to find it."""
+
+    def write(self, error: BaseException, at: datetime) -> str:
+        """Store traceback and version, no prompts and no secrets; return where, or why not. Never raises."""
+        ...
+
+
 class LicenseRegister(Protocol):
     """Terms and attestations; append-only."""
 

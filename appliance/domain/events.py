@@ -95,6 +95,14 @@ class FindingReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceWritten:
+    """A signed evidence bundle lies at `bundle`; `root_fingerprint` is the SHA-256 of its trusted root."""
+
+    bundle: str
+    root_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     text: str
 
@@ -132,6 +140,7 @@ Event = (
     | TaskStarted
     | TaskFinished
     | FindingReported
+    | EvidenceWritten
     | LogLine
     | CancelRequested
     | OperationSucceeded

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from appliance.domain.errors import RequestInvalid
+
 OperationId = NewType("OperationId", str)
 """A UUIDv7-like, sortable identifier in text form."""
 
@@ -97,3 +99,34 @@ class OperationRequest:
 
     kind: OperationKind
     parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterNames:
+    """Which parameters a kind of operation takes; `paths` are absolute paths on the node."""
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+PARAMETERS: dict[OperationKind, ParameterNames] = {
+    OperationKind.INSTALL: ParameterNames(required=("medium",), optional=("attestation",), paths=("medium",)),
+    OperationKind.IMPORT: ParameterNames(required=("medium",), paths=("medium",)),
+    OperationKind.PROVISION: ParameterNames(),
+    OperationKind.EXPORT_EVIDENCE: ParameterNames(required=("destination",), paths=("destination",)),
+}
+
+
+def check_parameters(request: OperationRequest) -> None:
+    """Raise RequestInvalid, which names every missing, unknown or relative parameter."""
+    names = PARAMETERS[request.kind]
+    given = request.parameters
+    wrong = [f"{name} is missing" for name in names.required if not given.get(name)]
+    wrong += [f"{name} is unknown" for name in sorted(set(given) - {*names.required, *names.optional})]
+    wrong += [f"{name} is not an absolute path" for name in names.paths if given.get(name, "/")[:1] != "/"]
+    if wrong:
+        raise RequestInvalid(
+            detail=f"The operation {request.kind} was asked for, but {', '.join(wrong)}.",
+            remedy=f"Give {' and '.join(names.required) or 'no parameters'}, then ask again.",
+        )

@@ -15,6 +15,7 @@ from appliance.domain.events import (
     CancelRequested,
     Event,
     EventRecord,
+    EvidenceWritten,
     FindingReported,
     LogLine,
     OperationCanceled,
@@ -117,6 +118,7 @@ class OperationView:
     tasks: tuple[TaskView, ...] = ()
     task_counts: TaskCounts = TaskCounts()
     findings: tuple[FindingReported, ...] = ()
+    evidence: EvidenceWritten | None = None
     log: tuple[str, ...] = ()
     error: ErrorView | None = None
     cancel_requested: bool = False
@@ -188,6 +190,8 @@ def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  #
         case FindingReported(check=check):
             others = tuple(finding for finding in view.findings if finding.check != check)
             return replace(view, findings=(*others, event))
+        case EvidenceWritten():
+            return replace(view, evidence=event)
         case LogLine(text=text):
             return replace(view, log=(*view.log, text)[-LOG_LINES_KEPT:])
         case CancelRequested():
