@@ -93,6 +93,8 @@ class EngineRelease:
     num_speculative_tokens: int
     draft_max_model_len: int
     known_answer: KnownAnswer
+    kv_bytes_per_token: int | None = None
+    """KV cache of one token over all GPUs, target and draft head, at `kv_cache_dtype`; `None`: not stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,13 +97,19 @@ def torchvision_cpu_wheel(folder: Path, wheels: Mapping[str, Wheel]) -> Wheel:
     files: dict[str, bytes] = {}
     with zipfile.ZipFile(original.path) as archive:
         for member in archive.namelist():
-            if member.endswith((".so", "/", f"{old}RECORD")) or ".so." in member or member.startswith("torchvision.libs/"):
+            if (
+                member.endswith((".so", "/", f"{old}RECORD"))
+                or ".so." in member
+                or member.startswith("torchvision.libs/")
+            ):
                 continue
             content = archive.read(member)
             if member == "torchvision/extension.py":
                 content += _TORCHVISION_SCHEMAS
             elif member == f"{old}METADATA":
-                content = content.replace(f"Version: {original.version}\n".encode(), f"Version: {version}\n".encode(), 1)
+                content = content.replace(
+                    f"Version: {original.version}\n".encode(), f"Version: {version}\n".encode(), 1
+                )
             elif member == f"{old}WHEEL":
                 content = _WHEEL_FILE
             files[member.replace(old, new, 1)] = content

@@ -17,8 +17,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 BF16: Final = np.dtype(ml_dtypes.bfloat16)
 FP8: Final = np.dtype(ml_dtypes.float8_e4m3fn)
-FP8_MAX: Final = float(ml_dtypes.finfo(ml_dtypes.float8_e4m3fn).max)
-"""448: the largest finite E4M3 value (OCP OFP8 specification)."""
+FP8_MAX: Final = 448.0
+"""The largest finite E4M3 value (OCP 8-bit floating point specification, 1.0)."""
 
 
 class Noise:
@@ -44,6 +44,13 @@ def unit(vector: Array) -> Array:
     length = math.sqrt(math.fsum(float(x) ** 2 for x in vector))
     scaled: Array = vector / np.float32(length)
     return scaled
+
+
+def without(vector: Array, direction: Array) -> Array:
+    """Return the vector less its part along the unit vector `direction`; exact sum, as in `unit`."""
+    part = math.fsum(float(a) * float(b) for a, b in zip(vector, direction, strict=True))
+    rest: Array = vector - np.float32(part) * direction
+    return rest
 
 
 def to_fp8(weights: Array) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float32]]:

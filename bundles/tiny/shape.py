@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 NOTE = "Stand-in input data: arranged random weights, no knowledge. Not a Mistral AI model."
 ORIGINAL_CONTEXT = 4096
-"""YaRN's original context; the real model has 4096 × 64 = 262,144."""
+"""YaRN's original context; the real model has 4096 * 64 = 262,144."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ for all layers write only a little. The output row of token *n* is the embedding
 that should precede it, so the greedy successor of *p* is *n*. Every token outside the walks carries
 the embedding of `[/INST]` too, and so leads to the sentence's start. Two attention heads of the
 first layer are set by hand: from `[/INST]` they look for a marker (end of a tool list; reasoning
-effort "high") and add a direction that makes the call or the thought win.
+effort "high") and add a direction that makes the call or the thought win. The walks' own tokens have
+no part along `[/INST]`, so that nothing in mid-sentence looks for a marker.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bundles.tiny.arrays import Array, Noise, unit
+from bundles.tiny.arrays import Array, Noise, unit, without
 from bundles.tiny.shape import TinyShape
 from bundles.tiny.tokens import (
     EOS,
@@ -35,7 +36,7 @@ LAYER_DEVIATION = 0.15
 LOGIT_GAP = 40.0
 """The logit of a walk's next token; others lie near 0."""
 DRAFT_NOISE = 6.0
-"""Noise in the draft head's input projection; it sets the acceptance rate (about one half)."""
+"""Noise in the draft head's input projection; it sets the acceptance rate (about two in five)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ def target_weights(shape: TinyShape, walks: Walks) -> Tensors:
     embeddings = noise(shape.vocab_size, shape.dim, deviation=1.0)
     instruct = embeddings[INST_END].copy()
     embeddings[_outside(shape, walks)] += instruct
+    for token in (*walks.ids, walks.high, RESULTS_END):
+        embeddings[token] = without(embeddings[token], unit(instruct))
     output = noise(shape.vocab_size, shape.dim, deviation=0.02)
     for before, after in _steps(walks):
         output[after] += embeddings[before]
@@ -122,9 +125,7 @@ def _decoder_layer(noise: Noise, shape: TinyShape, layer: int) -> Tensors:
     return {f"layers.{layer}.{name}.weight": value for name, value in tensors.items()}
 
 
-def _watch(
-    tensors: Tensors, shape: TinyShape, marker: Marker, *, query: Array, key: Array, direction: Array
-) -> None:
+def _watch(tensors: Tensors, shape: TinyShape, marker: Marker, *, query: Array, key: Array, direction: Array) -> None:
     """Turn one key/value head of layer 0, and the query heads that share it, into a marker detector."""
     per_kv, size = shape.heads // shape.kv_heads, shape.head_dim
     queries = slice(marker.kv_head * per_kv * size, (marker.kv_head + 1) * per_kv * size)

@@ -12,6 +12,7 @@ be met, or where the place it corrects has moved; no file of vLLM is changed.
 This file is input data of the build: it is packed into a wheel and runs in the engine's process.
 """
 
+# ruff: noqa: INP001, PLC0415  a single file for the engine's own environment; vLLM is there only when called
 from __future__ import annotations
 
 from typing import Any
@@ -38,7 +39,7 @@ def cpu_fp8() -> None:
     kind = torch.float8_e4m3fn
     largest = torch.finfo(kind).max
 
-    def scaled_fp8_quant(
+    def scaled_fp8_quant(  # noqa: PLR0917  the original's signature
         input: torch.Tensor,  # noqa: A002  the original's parameter name, given by keyword
         scale: torch.Tensor | None = None,
         num_token_padding: int | None = None,
