@@ -1,6 +1,6 @@
-"""Make an engine lock (`bundles/engine/*.txt`) anew: for maintainers, run by hand.
+r"""Make an engine lock (`bundles/engine/*.txt`) anew: for maintainers, run by hand.
 
-    uv pip compile bundles/engine/cuda.in --python-version 3.11 --only-binary :all: \\
+    uv pip compile bundles/engine/cuda.in --python-version 3.11 --only-binary :all: \
         --python-platform x86_64-manylinux_2_35 --format pylock.toml -o pylock.cuda.toml
     python -m bundles.sources.relock pylock.cuda.toml > cuda.txt
 
@@ -26,6 +26,7 @@ from bundles.sources.wheelhouse import normalized, sha256_of
 PYTHON = (3, 11)
 GLIBC = (2, 36)
 """Debian 12 has glibc 2.36; a wheel that asks for more cannot be loaded there."""
+_OWN = f"cp{PYTHON[0]}{PYTHON[1]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,12 @@ class Candidate:
         glibc = _glibc(platform)
         if glibc is None or glibc > GLIBC:
             return None
-        tags = {f"cp{PYTHON[0]}{PYTHON[1]}", "py3", f"py{PYTHON[0]}{PYTHON[1]}"}
-        if abi == "abi3":
-            minor = int(re.sub(r"^cp3", "", python.split(".")[0]))
-            return (2, glibc) if minor <= PYTHON[1] else None
-        if not tags & set(python.split(".")):
-            return None
-        return (1 if abi == "none" and python != f"cp{PYTHON[0]}{PYTHON[1]}" else 3, glibc)
+        tags = python.split(".")
+        if abi == "abi3" and any(_minor(tag, "cp") <= PYTHON[1] for tag in tags):
+            return (2, glibc)
+        if _OWN in tags:
+            return (3, glibc)
+        return (1, glibc) if abi == "none" and any(_minor(tag, "py") <= PYTHON[1] for tag in tags) else None
 
 
 def candidates_of_pylock(plain: Mapping[str, Any]) -> Iterator[Candidate]:
@@ -93,6 +93,12 @@ def lock_lines(candidates: Iterable[Candidate]) -> list[str]:
         best = max(suited, key=lambda item: item[:2])[2]
         lines.append(f"{best.name}=={best.version} --hash=sha256:{best.sha256}  # {best.size_bytes:,} bytes")
     return lines
+
+
+def _minor(tag: str, kind: str) -> int:
+    """Return the minor version of Python 3 that a tag asks for at least; beyond all for other tags."""
+    match = re.fullmatch(rf"{kind}3(\d*)", tag)
+    return sys.maxsize if match is None else int(match[1] or 0)
 
 
 def _glibc(platform: str) -> tuple[int, int] | None:
