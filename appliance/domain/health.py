@@ -73,6 +73,11 @@ class EngineHealth:
         return self.accepted_tokens_total / self.draft_tokens_total
 
 
+def is_known_answer(text: str, *, expected: str) -> bool:
+    """Whether the engine said what the release expects; space around either does not count."""
+    return bool(expected.strip()) and text.strip() == expected.strip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskHealth:
     path: str
@@ -88,8 +93,8 @@ class SystemHealth:
     license_note: str
     audit_entries: int
     audit_head: str
-    usage_records: int
-    usage_unsettled: int
+    usage_records: int | None
+    usage_unsettled: int | None
     gateway_state: str
 
 

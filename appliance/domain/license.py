@@ -8,9 +8,15 @@ own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+from appliance.domain.errors import RequestInvalid
+
+NAME_CHARACTERS: Final = 200
 
 
 class RevenueBand(StrEnum):
@@ -53,6 +59,72 @@ class Attestation:
     role: str
     made_at: datetime
     recorded_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicenseStatus:
+    """All that is recorded, and what follows from it now."""
+
+    state: ComplianceState
+    terms: tuple[LicenseTerms, ...]
+    attestations: tuple[Attestation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a person states, before it is recorded. `use_month` is `YYYY-MM`; the revenue is of the month before.
+
+    Raises RequestInvalid for a month that is none, or a name that is empty, too long or unprintable.
+    """
+
+    use_month: str
+    band: RevenueBand
+    legal_entity: str
+    signatory: str
+    role: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", self.use_month):
+            raise _invalid(f"{self.use_month!r} is not a month", "Write the month as 2026-11.")
+        for name, value in (("legal entity", self.legal_entity), ("signatory", self.signatory), ("role", self.role)):
+            if not value.strip() or len(value) > NAME_CHARACTERS or not value.isprintable():
+                raise _invalid(
+                    f"the {name} is empty, longer than {NAME_CHARACTERS} characters or not printable",
+                    f"Write the {name} as it stands in the company's register.",
+                )
+
+    def made(self, *, at: datetime, recorded_by: str) -> Attestation:
+        """Return the attestation of this statement; raises RequestInvalid for a month that has not begun."""
+        if self.use_month > f"{at:%Y-%m}":
+            raise _invalid(
+                f"{self.use_month} has not begun: its preceding month's revenue cannot be known",
+                f"State it for {at:%Y-%m}, or wait.",
+            )
+        return Attestation(
+            use_month=self.use_month,
+            band=self.band,
+            legal_entity=self.legal_entity.strip(),
+            signatory=self.signatory.strip(),
+            role=self.role.strip(),
+            made_at=at,
+            recorded_by=recorded_by,
+        )
+
+
+def _invalid(detail: str, remedy: str) -> RequestInvalid:
+    return RequestInvalid(detail=detail, remedy=remedy)
+
+
+def note(state: ComplianceState, now: datetime) -> str:
+    """Say in one or two sentences what a state means and who must do what."""
+    return {
+        ComplianceState.COMPLIANT: f"Covered for {now:%Y-%m}.",
+        ComplianceState.ATTESTATION_DUE: f"No statement on the revenue before {now:%Y-%m} is on record. The licence "
+        "owner makes it with `leeward license attest`.",
+        ComplianceState.OVER_THRESHOLD: f"The statement for {now:%Y-%m} says that revenue exceeded the threshold: the "
+        "licence then grants no rights. The licence owner must obtain a commercial licence or end the use.",
+        ComplianceState.NO_TERMS: "No release has brought licence terms yet; they are recorded when one is installed.",
+    }[state]
 
 
 def assess(terms: tuple[LicenseTerms, ...], attestations: tuple[Attestation, ...], now: datetime) -> ComplianceState:
