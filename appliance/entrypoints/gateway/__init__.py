@@ -1,0 +1,151 @@
+"""`leeward-gateway`: the data plane. Tenants' programs call it; it meters them and asks the engine.
+
+Runs as an unprivileged user, with no access to the management socket. It reads its certificate,
+the ledger and the active slot's `release.json`, and talks to one Unix socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import structlog
+import uvicorn
+
+from appliance.config import Settings
+from appliance.domain.errors import ConfigInvalid, LeewardError
+from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from bundles.release import release_from_bytes
+
+GRACE_S = 30
+"""How long requests under way may go on after SIGTERM."""
+
+
+@click.command()
+@click.option("--socket", type=click.Path(path_type=Path), help="The engine's Unix socket.")
+@click.option("--ledger", type=click.Path(path_type=Path), help="The ledger's file.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Private key, PEM.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port to listen on.")
+@click.option("--served-model", help="The served model's name; default: the active release's.")
+def main(
+    *,
+    socket: Path | None,
+    ledger: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    host: str | None,
+    port: int | None,
+    served_model: str | None,
+) -> None:
+    """Serve the OpenAI-compatible API over TLS. Options not given come from the site configuration."""
+    configure_logs()
+    try:
+        settings = Settings.load()
+        paths = settings.paths
+        options = GatewayOptions(
+            engine_socket=socket or paths.engine_socket,
+            ledger=ledger or paths.ledger,
+            served_model=served_model or served_model_of(paths.current_slot),
+        )
+        server = make_server(
+            GatewayApplication(options, boot_id=str(uuid4())),
+            host=host or settings.gateway.host,
+            port=port or settings.gateway.port,
+            tls_cert=tls_cert or paths.tls_certificate,
+            tls_key=tls_key or paths.tls_key,
+        )
+    except LeewardError as problem:
+        sys.exit(_say(problem))
+    server.run()
+    sys.exit(0 if server.started else 1)
+
+
+def make_server(
+    application: GatewayApplication, *, host: str, port: int, tls_cert: Path | None, tls_key: Path | None
+) -> uvicorn.Server:
+    """Make the server; raises ConfigInvalid if the certificate cannot be read. Plain HTTP without one is for tests."""
+    for path in (tls_cert, tls_key):
+        if path is not None and not path.is_file():
+            raise ConfigInvalid(
+                detail=f"There is no readable file at {path}.",
+                remedy="Run `leeward provision`, which makes the gateway's certificate, or install the site's own.",
+            )
+    config = uvicorn.Config(
+        application,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=1_024,
+    )
+    return uvicorn.Server(config)
+
+
+def served_model_of(slot: Path) -> str:
+    """Read the served model's name from a slot; raises ConfigInvalid, or ReleaseInvalid for a broken manifest."""
+    try:
+        content = (slot / "release.json").read_bytes()
+    except OSError as problem:
+        raise ConfigInvalid(
+            detail=f"No active release: {slot}/release.json cannot be read ({problem.strerror}).",
+            remedy="Import a release and run `leeward provision`.",
+        ) from problem
+    release = release_from_bytes(content)
+    if release.engine is None:
+        raise ConfigInvalid(detail=f"{slot} holds no engine.", remedy="Activate a release, not an evidence bundle.")
+    return release.engine.served_model_name
+
+
+def configure_logs() -> None:
+    """Send everything to standard output as JSON lines; no line holds text of a request or an answer."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("message"),
+                _name_event,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _name_event(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["event"] = "library_message"
+    return event
+
+
+def _say(problem: LeewardError) -> int:
+    structlog.get_logger().error(
+        "gateway_refused_to_start", code=problem.code, detail=problem.detail, remedy=problem.remedy
+    )
+    return problem.exit_status

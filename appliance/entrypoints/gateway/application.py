@@ -1,0 +1,189 @@
+"""The gateway's ASGI application: one hot route, and FastAPI for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
+from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
+from appliance.entrypoints.gateway.chat import PATH, ChatRoute, key_of
+from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
+from appliance.services.admission import ChatLimits
+
+log = structlog.get_logger()
+
+TICK_S = 1.0
+_HEALTH_CACHE_S = 1.0
+_CODES = {401: "invalid_api_key", 503: "engine-not-ready"}
+_LAST_WORDS_TURNS = 500  # of 10 ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """What one gateway process serves and where its neighbours are."""
+
+    engine_socket: Path
+    ledger: Path
+    served_model: str
+    limits: ChatLimits = field(default_factory=ChatLimits)
+    reserve_bytes: int = 64 * 1024 * 1024
+
+
+class GatewayApplication:
+    """The ASGI application. It opens ledger and engine at lifespan startup and closes them at shutdown."""
+
+    def __init__(self, options: GatewayOptions, *, boot_id: str) -> None:
+        self._options = options
+        self._boot_id = boot_id
+        self._chat: ChatRoute | None = None
+        self._keys: KeyLookup | None = None
+        self._engine: EngineClient | None = None
+        self._health: tuple[float, bool] = (0.0, False)
+        self._other = _fastapi(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PATH and self._chat is not None:
+            await self._chat(scope, receive, send)
+        else:
+            await self._other(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Open everything, run, and close once the last exchange is settled."""
+        options = self._options
+        ledger = LedgerWriter(options.ledger, boot_id=self._boot_id, reserve_bytes=options.reserve_bytes)
+        reading: Engine | None = None
+        ticker: asyncio.Task[None] | None = None
+        in_flight: dict[str, Exchange] = {}
+        engine = EngineClient(options.engine_socket)
+        try:
+            abandoned = ledger.open()
+            reading = open_ledger(options.ledger)
+            self._keys, self._engine = KeyLookup(reading), engine
+            means = Means(engine=engine, ledger=ledger, in_flight=in_flight)
+            self._chat = ChatRoute(
+                means=means, keys=self._keys, served_model=options.served_model, limits=options.limits
+            )
+            ticker = asyncio.create_task(_tick(in_flight, ledger))
+            log.info("gateway_started", served_model=options.served_model, boot_id=self._boot_id, abandoned=abandoned)
+            yield
+        finally:
+            self._chat = None
+            if ticker is not None:
+                ticker.cancel()
+            await _wait_for_last_words(in_flight)
+            await engine.close()
+            await asyncio.to_thread(ledger.close)
+            if reading is not None:
+                reading.dispose()
+            log.info("gateway_stopped", unsettled=len(in_flight))
+
+    async def is_engine_healthy(self) -> bool:
+        """Ask the engine, at most once a second."""
+        asked_at, healthy = self._health
+        if time.monotonic() - asked_at > _HEALTH_CACHE_S:
+            healthy = self._engine is not None and await self._engine.is_healthy()
+            self._health = (time.monotonic(), healthy)
+        return healthy
+
+    async def model(self) -> dict[str, Any]:
+        """Describe the served model with the fields that OpenAI's and Mistral's clients read."""
+        if self._engine is None:
+            raise HTTPException(503, "The gateway is starting.")
+        try:
+            seen = await self._engine.model(self._options.served_model)
+        except EngineUnreachable:
+            seen = None
+        if seen is None:
+            raise HTTPException(503, "The engine does not answer. Try again soon.", {"Retry-After": "5"})
+        length = seen.get("max_model_len")
+        return {
+            "id": self._options.served_model,
+            "object": "model",
+            "created": seen.get("created", 0),
+            "owned_by": "leeward",
+            "root": self._options.served_model,
+            "parent": None,
+            "max_model_len": length,
+            "max_context_length": length,
+            "capabilities": {
+                "completion_chat": True,
+                "completion_fim": False,
+                "function_calling": True,
+                "fine_tuning": False,
+                "reasoning": True,
+                "vision": True,
+            },
+        }
+
+    def require_key(self, request: Request) -> None:
+        """Raise 401 unless the request carries a valid key."""
+        if self._keys is None or key_of(request.scope["headers"], self._keys) is None:
+            raise HTTPException(401, "No valid API key was given.", {"WWW-Authenticate": "Bearer"})
+
+    @property
+    def served_model(self) -> str:
+        """The one model that is served."""
+        return self._options.served_model
+
+
+def _fastapi(gateway: GatewayApplication) -> FastAPI:
+    """Make the routes where a framework's cost does not matter. No docs pages: they load scripts from afar."""
+    api = FastAPI(title="Leeward gateway", openapi_url=None, lifespan=gateway.lifespan, redirect_slashes=False)
+
+    @api.get("/healthz")
+    async def healthz() -> Response:
+        healthy = await gateway.is_engine_healthy()
+        state = {"gateway": "ok", "engine": "ok" if healthy else "unreachable"}
+        return JSONResponse(state, status_code=200 if healthy else 503)
+
+    @api.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        gateway.require_key(request)
+        return {"object": "list", "data": [await gateway.model()]}
+
+    @api.get("/v1/models/{name:path}")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        gateway.require_key(request)
+        if name != gateway.served_model:
+            raise HTTPException(404, "This node does not serve the model that was asked for.")
+        return await gateway.model()
+
+    @api.exception_handler(StarletteHTTPException)
+    async def refuse(_: Request, problem: Exception) -> Response:
+        if not isinstance(problem, StarletteHTTPException):
+            raise problem
+        status = problem.status_code
+        body = error_object(status, str(problem.detail), code=_CODES.get(status, "not-served"))
+        return JSONResponse(body, status_code=status, headers=problem.headers)
+
+    return api
+
+
+async def _tick(in_flight: dict[str, Exchange], ledger: LedgerWriter) -> None:
+    """Write running counts each second, so that a kill hides at most the last second's tokens."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        running = [progress for exchange in in_flight.values() if (progress := exchange.progress())]
+        if running:
+            ledger.progress(running)
+
+
+async def _wait_for_last_words(in_flight: dict[str, Exchange]) -> None:
+    for _ in range(_LAST_WORDS_TURNS):
+        if not in_flight:
+            return
+        await asyncio.sleep(0.01)
