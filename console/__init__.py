@@ -1,1 +1,7 @@
-"""The Textual console: a view of the management API, with no logic of its own."""
+"""Leeward's console: the management API as screens. Imports `appliance.client` and `appliance.domain` only."""
+
+from __future__ import annotations
+
+from console.launch import main
+
+__all__ = ["main"]

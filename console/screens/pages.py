@@ -1,0 +1,99 @@
+"""Pages of text that lie on top of a screen: help, detail, log; and the question before a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Label
+
+from console.render import text
+from console.screens.base import ConsoleScreen
+from console.widgets.row import Block, Row
+
+
+class TextPage(ConsoleScreen):
+    """Lines to read; Esc goes back to where one was."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,backspace", "app.back", "Back", key_display="Esc"),
+        Binding("down,j", "scroll(1)", "Scroll", key_display="j k"),
+        Binding("up,k", "scroll(-1)", "Scroll", show=False),
+        Binding("pagedown,space", "page(1)", "Page", key_display="Space"),
+        Binding("pageup", "page(-1)", "Page", show=False),
+        Binding("home,g", "edge(-1)", "Start", show=False),
+        Binding("end,G", "edge(1)", "End", show=False),
+    ]
+
+    def __init__(self, title: str, lines: Sequence[Content], *, at_end: bool = False) -> None:
+        super().__init__()
+        self._heading = title
+        self._lines = list(lines)
+        self._at_end = at_end
+
+    def body(self) -> ComposeResult:
+        with VerticalScroll(id="scroll", can_focus=False):
+            yield Block(id="text")
+
+    def draw(self) -> None:
+        frame = self.frame()
+        self.strip(text.ends(Content(self._heading), Content(text.clock(frame.now)), frame.width), alarming=False)
+        self.query_one("#text", Block).show_lines(self._lines)
+        if self._at_end:
+            self._at_end = False
+            self.call_after_refresh(self.action_edge, 1)
+
+    def replace(self, lines: Sequence[Content]) -> None:
+        """Show other lines; a reader at the end stays at the end."""
+        scroll = self.query_one("#scroll", VerticalScroll)
+        self._at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
+        self._lines = list(lines)
+
+    def action_scroll(self, lines: int) -> None:
+        """Move by lines."""
+        self.query_one("#scroll", VerticalScroll).scroll_relative(y=lines, animate=False)
+
+    def action_page(self, pages: int) -> None:
+        """Move by pages."""
+        scroll = self.query_one("#scroll", VerticalScroll)
+        scroll.scroll_relative(y=pages * max(1, scroll.size.height - 1), animate=False)
+
+    def action_edge(self, edge: int) -> None:
+        """Move to the start or the end."""
+        scroll = self.query_one("#scroll", VerticalScroll)
+        scroll.scroll_to(y=scroll.max_scroll_y if edge > 0 else 0, animate=False)
+
+
+class Ask(ModalScreen[bool]):
+    """A question whose safe answer is the default: only `y` says yes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape,enter,q", "answer(False)", "No"),
+    ]
+
+    def __init__(self, question: str, effect: str, *, yes: str) -> None:
+        super().__init__()
+        self._question = question
+        self._effect = effect
+        self._yes = yes
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="card"):
+            yield Label(Content.styled(self._question, "bold"))
+            yield Label(Content(self._effect))
+            yield Label("")
+            yield Row(id="answers")
+
+    def on_mount(self) -> None:
+        keys = Content.assemble(("y", "bold $primary"), f" {self._yes}   ", ("Enter, n", "bold $primary"), " no, go on")
+        self.query_one("#answers", Row).show(keys)
+
+    def action_answer(self, answer: bool) -> None:  # noqa: FBT001  Textual passes an action's argument by position
+        """Close with the answer."""
+        self.dismiss(answer)
