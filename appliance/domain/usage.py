@@ -142,3 +142,19 @@ def new_request_id(at: datetime, entropy: bytes) -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A new key with its secret, which is shown this once and stored nowhere."""
+
+    key: ApiKey
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """A usage record with its row number in the ledger, which says where to read on."""
+
+    row: int
+    record: UsageRecord

@@ -120,7 +120,13 @@ def _create_private(path: Path) -> None:
 
 def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401  the driver's own connection
     connection.isolation_level = None  # sqlite3 must not begin transactions by itself
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "recursive_triggers=ON",  # so that INSERT OR REPLACE meets the triggers too
+        "trusted_schema=OFF",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

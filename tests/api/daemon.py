@@ -1,0 +1,116 @@
+"""A real management daemon in a process of its own, with steps that a test steers through files.
+
+    python -m tests.api.daemon ROOT
+
+State, journal, audit log, socket and resume are the product's own. The steps are this module's: a
+step counts its runs in `ROOT/<step>.runs` and ends when `ROOT/<step>.go` exists; `ROOT/<step>.fail`
+makes it fail, `ROOT/<step>.bug` raises what nobody foresaw. `ROOT/roles` holds the caller's roles.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.adapters.clock import SystemClock
+from appliance.adapters.reports import SupportReportFolder
+from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
+from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
+from appliance.config import Paths
+from appliance.domain.errors import PreflightBlocked
+from appliance.domain.events import LogLine
+from appliance.domain.health import HealthReport
+from appliance.domain.node import NodeFacts
+from appliance.domain.operation import Actor, StepName
+from appliance.domain.preflight import Finding
+from appliance.domain.status import Role
+from appliance.entrypoints.management.api import create_app
+from appliance.entrypoints.management.peers import Caller, Peer, identify
+from appliance.entrypoints.management.serving import alone, serve
+from appliance.services.keys import Keys
+from appliance.services.management import Management, NodeIdentity
+from appliance.services.operations import OperationPorts, Operations
+from appliance.services.steps import StepContext
+
+
+@dataclass(frozen=True)
+class SteeredStep:
+    root: Path
+    name: StepName
+
+    def run(self, context: StepContext) -> str:
+        self._file("runs").open("a").write("x")
+        context.emit(LogLine(text=f"{self.name} runs"))
+        while not self._file("go").exists():
+            context.stop_if_canceled()
+            if self._file("fail").exists():
+                raise PreflightBlocked(detail="the test said so", remedy="Remove the file.")
+            if self._file("bug").exists():
+                raise ZeroDivisionError("a bug")
+            time.sleep(0.01)
+        return f"{self.name} done"
+
+    def _file(self, what: str) -> Path:
+        return self.root / f"{self.name}.{what}"
+
+
+class NothingToSee:
+    """Routes of other parts, which this daemon has not."""
+
+    def facts(self) -> NodeFacts:
+        raise AssertionError("not here")
+
+    def health(self) -> HealthReport:
+        raise ZeroDivisionError("a bug in a route")
+
+    def preflight(self, _medium: Path | None) -> tuple[Finding, ...]:
+        return ()
+
+
+def main(root: Path) -> None:
+    paths = Paths(root=root)
+    clock = SystemClock()
+    nothing = NothingToSee()
+
+    def who(peer: Peer) -> Caller:
+        chosen = root / "roles"
+        if not chosen.exists():
+            return identify(peer)
+        roles = frozenset(Role(word) for word in chosen.read_text().split())
+        return Caller(actor=Actor(name="j.doe", uid=peer.uid), roles=roles)
+
+    with alone(paths.database.parent / "leewardd.lock"):
+        database = Database.open(paths.database)
+        audit = SqlAuditLog(database, clock)
+        paths.ledger.parent.mkdir(exist_ok=True)
+        create_ledger(paths.ledger, os.getuid(), os.getgid())
+        ledger = open_ledger(paths.ledger)
+        reports = SupportReportFolder(paths.reports)
+        operations = Operations(
+            OperationPorts(journal=SqlJournal(database), audit=audit, clock=clock, reports=reports),
+            steps={name: SteeredStep(root, name) for name in StepName},
+            node="llm01",
+        )
+        management = Management(
+            identity=NodeIdentity(node="llm01", appliance_version="0", simulated=("gpu",), slot=lambda: None),
+            operations=operations,
+            keys=Keys(register=SqlKeyRegister(ledger), audit=audit, clock=clock),
+            probe=nothing,
+            preflight=nothing.preflight,
+            health=nothing.health,
+            audit=audit,
+            licenses=SqlLicenseRegister(database),
+            usage=lambda: SqlUsageReader(ledger),
+            clock=clock,
+            reports=reports,
+        )
+        serve(create_app(management, who), operations, paths.management_socket)
+        ledger.dispose()
+        database.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
