@@ -7,10 +7,11 @@ on the barest node. Nothing of this machine's package state is read or changed.
 
 ```toml
 source = { kind = "debian", suite = "bookworm", packages = ["nftables"], driver = false }
-driver = { version = "535.261.03-1~deb12u1", kernels = ["6.1.0-50-amd64"], packages = ["nvidia-smi", ...] }
+driver = { version = "535.261.03-1", kernels = ["6.1.0-50-amd64"], packages = ["nvidia-smi", ...] }
 ```
-A driver's packages are pinned to one version: unpinned, apt mixes user space and kernel modules of
-different versions. Its kernels' exact headers come along, as the modules are compiled on the node.
+Whatever exists in the driver's version is taken in that version: otherwise apt mixes user space and
+kernel modules of different ones. The kernels' exact headers come along, as the modules are compiled
+on the node.
 """
 
 from __future__ import annotations
@@ -88,11 +89,13 @@ class DebianSource:
         archive = _Archive(
             folder=self._context.cache / "debian" / f"{self._suite}-{self._architecture}",
             sources=self._sources(),
+            pinned_version=self._driver.version if self._driver else None,
             architecture=self._architecture,
             context=self._context,
         )
         files = archive.closure(self._wanted())
         pool = [_pool_package(file) for file in files]
+        self._check_driver(pool)
         for name in ("dists", "pool"):
             shutil.rmtree(into / name, ignore_errors=True)
         (into / "pool").mkdir(parents=True)
@@ -103,9 +106,16 @@ class DebianSource:
     def _wanted(self) -> tuple[str, ...]:
         if self._driver is None:
             return self._packages
-        pinned = tuple(f"{name}={self._driver.version}" for name in self._driver.packages)
         headers = tuple(f"linux-headers-{kernel}" for kernel in self._driver.kernels)
-        return (*self._packages, *DRIVER_BUILD_PACKAGES, *headers, *pinned)
+        return (*self._packages, *DRIVER_BUILD_PACKAGES, *headers, *self._driver.packages)
+
+    def _check_driver(self, pool: Sequence[PoolPackage]) -> None:
+        versions = {package.name: package.control["Version"] for package in pool}
+        if self._driver and self._driver.version not in {versions.get(name) for name in self._driver.packages}:
+            raise SourceFailed(
+                detail=f"no driver package exists in version {self._driver.version}; the mirror has {versions}",
+                remedy="Name a version that the mirror has for the kernel modules' package.",
+            )
 
     def _sources(self) -> str:
         """Return this machine's mirrors of the suite, its updates and its security updates, as deb822."""
@@ -114,8 +124,9 @@ class DebianSource:
         mirrors = sorted({tuple(line.split(maxsplit=1)) for line in listing.splitlines()})
         chosen = [(release, uri) for release, uri in mirrors if release in suites]
         if self._suite not in {release for release, _ in chosen}:
+            have = ", ".join(sorted({mirror[0] for mirror in mirrors})) or "none"
             raise SourceFailed(
-                detail=f"this machine's apt sources have no {self._suite!r}; they have {sorted({m[0] for m in mirrors})}",
+                detail=f"this machine's apt sources have no {self._suite!r}; they have {have}",
                 remedy=f"Build on a machine whose apt sources name {self._suite}, or add a mirror of it.",
             )
         return "\n".join(
@@ -144,13 +155,15 @@ class DebianSource:
         key = RepositoryKey(self._context.cache / "debian" / "keys")
         (dists / "InRelease").write_bytes(key.sign(release.encode()))
         (into / KEYRING).write_bytes(key.public())
-        (into / CONTENTS).write_text(json.dumps(self._contents(), indent=2, sort_keys=True) + "\n")
+        contents = json.dumps(self._contents({package.name: package.control["Version"] for package in pool}), indent=2)
+        (into / CONTENTS).write_text(contents + "\n")
 
-    def _contents(self) -> dict[str, object]:
+    def _contents(self, versions: Mapping[str, str]) -> dict[str, object]:
+        """Return what the playbooks read: which packages to ask for, the driver's in their versions."""
         driver = self._driver and {
             "version": self._driver.version,
-            "packages": list(self._driver.packages),
-            "kernels": list(self._driver.kernels),
+            "packages": {name: versions[name] for name in sorted(self._driver.packages)},
+            "kernels": sorted(self._driver.kernels),
         }
         return {"schema": "leeward-os/1", "suite": self._suite, "packages": list(self._packages), "driver": driver}
 
@@ -161,6 +174,7 @@ class _Archive:
 
     folder: Path
     sources: str
+    pinned_version: str | None
     architecture: str
     context: SourceContext
 
@@ -188,10 +202,16 @@ class _Archive:
         return self.folder / "archives"
 
     def _prepare(self) -> None:
-        for path in (self.folder / "lists" / "partial", self._archives / "partial"):
+        for path in (
+            self.folder / "lists" / "partial",
+            self._archives / "partial",
+            self.folder / "nothing" / "partial",
+        ):
             path.mkdir(parents=True, exist_ok=True)
         (self.folder / "leeward.sources").write_text(self.sources)
         self._status.write_text("")
+        pin = {"Package": "/./", "Pin": f"version {self.pinned_version}", "Pin-Priority": "1001"}
+        (self.folder / "preferences").write_text(render(pin) if self.pinned_version else "")
         self._apt("apt-get", "update", "--error-on=any")
 
     @cached_property
@@ -199,7 +219,7 @@ class _Archive:
         values = {
             "Dir::Etc::SourceList": self.folder / "leeward.sources",
             "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::Preferences": self.folder / "preferences",
             "Dir::Etc::PreferencesParts": "/dev/null",
             "Dir::State::Lists": self.folder / "lists",
             "Dir::State::Status": self._status,
@@ -220,7 +240,8 @@ class _Archive:
 
     def _download(self, command: tuple[str, ...]) -> list[Path]:
         """Download what an apt-get command would; apt checks every file, kept ones included."""
-        listing = self._apt("apt-get", command[0], "--print-uris", *command[1:])
+        nothing_kept = f"Dir::Cache::Archives={self.folder / 'nothing'}"  # else kept files are not listed
+        listing = self._apt("apt-get", "-o", nothing_kept, command[0], "--print-uris", *command[1:])
         sizes = {}
         for line in listing.splitlines():
             if line.startswith("'"):
