@@ -51,6 +51,28 @@ class MediaMissing(OperatorError):
     title = "The medium could not be read"
 
 
+class KeyringExists(OperatorError):
+    """A folder already holds keys; they are never overwritten."""
+
+    code = "keyring-exists"
+    title = "There are keys already"
+
+
+class OutputOccupied(OperatorError):
+    """The folder to write to holds something that is not a bundle; it is not overwritten."""
+
+    code = "output-occupied"
+    title = "The output folder is in use"
+
+
+class StoreUnusable(LeewardError):
+    """The store's file system failed, or cannot do what an import needs (hard links, one file system)."""
+
+    code = "store-unusable"
+    title = "The store cannot be used"
+    exit_status = 3
+
+
 class StoreFull(LeewardError):
     """There is not enough room for what an import needs."""
 

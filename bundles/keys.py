@@ -28,7 +28,7 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Metadata, Root
 
 from bundles.digest import sha256_hex
-from bundles.errors import MediaMissing, OperatorError, SignatureRefused
+from bundles.errors import KeyringExists, MediaMissing, SignatureRefused
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
 KEY_NAME_FIELD = "x-leeward-name"
@@ -50,13 +50,6 @@ _SITE: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "timestamp": (1, ("timestamp",)),
 }
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
-
-
-class KeyringExists(OperatorError):
-    """A folder already holds keys; they are never overwritten."""
-
-    code = "keyring-exists"
-    title = "There are keys already"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,274 @@
+"""The content-addressed store of a node, and the slots of hard links into it.
+
+    store/sha256/ab/<digest>       0444; a file is here only after its bytes were verified and durable
+    staging/<digest>.partial       on its way
+    slots/<slot>/...               hard links, `release.json` beside them
+    slots/.<slot>.partial/         a slot being built
+
+All names are made by this module; it removes nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundles import pair
+from bundles.digest import sha256_hex
+from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
+from bundles.release import LEAF_BYTES, FileEntry, Release
+from bundles.transfer import Meter, folder_descriptor, fsync_folder, read_into, write_from
+
+MANIFEST = "release.json"
+MARGIN_BYTES = 64 * 1024 * 1024
+"""Room for folders, links and the file system's own needs."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(slots=True)
+class StagedFile:
+    """A file on its way into the store; what an earlier try left is taken up as far as it matches."""
+
+    path: Path
+    final: Path
+    entry: FileEntry
+    descriptor: int
+    _resuming: bool = True
+
+    def resume(self, leaf: int, view: memoryview) -> bool:
+        """Fill `view` from what an earlier try staged, if that is right; from the first fault on, never again."""
+        if self._resuming:
+            count = read_into(self.descriptor, view, leaf * LEAF_BYTES)
+            self._resuming = count == len(view) and sha256_hex(view) == self.entry.leaves[leaf]
+        return self._resuming
+
+    def write(self, leaf: int, view: memoryview) -> None:
+        """Write a verified leaf. Raises StoreFull, StoreUnusable."""
+        if not self._resuming:
+            with storing(self.path):
+                write_from(self.descriptor, view, leaf * LEAF_BYTES)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return staged bytes."""
+        content = bytearray(length)
+        return bytes(content[: read_into(self.descriptor, memoryview(content), offset)])
+
+    def adopt(self) -> None:
+        """Make the file durable and move it under its digest. Raises StoreFull, StoreUnusable."""
+        with storing(self.final):
+            os.ftruncate(self.descriptor, self.entry.size_bytes)
+            os.fchmod(self.descriptor, 0o444)
+            os.fsync(self.descriptor)
+            self.final.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            self.path.replace(self.final)
+            fsync_folder(self.final.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Files by digest, below `folder` (`.../store/sha256`)."""
+
+    folder: Path
+
+    def path(self, sha256: str) -> Path:
+        """Return where the file with this digest is, or would be."""
+        return self.folder / sha256[:2] / sha256
+
+    @contextmanager
+    def opened(self, entry: FileEntry) -> Iterator[int | None]:
+        """Open a file of the store; gives None where it is not there, or not of the right size."""
+        try:
+            descriptor = os.open(self.path(entry.sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            yield None
+            return
+        try:
+            yield descriptor if os.fstat(descriptor).st_size == entry.size_bytes else None
+        finally:
+            os.close(descriptor)
+
+    def holds(self, entry: FileEntry, meter: Meter) -> bool:
+        """Whether the store has the file, with its bytes hashed now; counts them in `meter` if so."""
+        with self.opened(entry) as descriptor:
+            if descriptor is None:
+                return False
+            digest = hashlib.sha256()
+            buffer = memoryview(bytearray(min(entry.size_bytes, LEAF_BYTES)))
+            for offset in range(0, entry.size_bytes, LEAF_BYTES):
+                meter.check()
+                try:
+                    digest.update(buffer[: read_into(descriptor, buffer, offset)])
+                except OSError:
+                    return False  # what cannot be read is taken anew from the medium
+        same = digest.hexdigest() == entry.sha256
+        if same:
+            meter.add(entry.path, entry.size_bytes)
+        return same
+
+    @contextmanager
+    def staged(self, staging: Path, entry: FileEntry) -> Iterator[StagedFile]:
+        """Open the staging file of `entry`. Raises StoreFull, StoreUnusable."""
+        path = staging / f"{entry.sha256}.partial"
+        with storing(path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o600)
+        try:
+            yield StagedFile(path, self.path(entry.sha256), entry, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotBuilder:
+    """Makes the slot of a release whose files are all in the store."""
+
+    slots: Path
+    store: Store
+    staging: Path
+
+    def prepare(self, release: Release, release_json: bytes) -> None:
+        """Make the folders and look whether the slot can be made.
+
+        Raises ReleaseInvalid where the slot holds another release, StoreUnusable.
+        """
+        with storing(self.slots):
+            for folder in (self.slots, self.store.folder):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            self.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+            devices = {folder.stat().st_dev for folder in (self.slots, self.store.folder, self.staging)}
+        if len(devices) > 1:
+            raise StoreUnusable(
+                detail=f"{self.store.folder}, {self.slots} and {self.staging} are on different file systems",
+                remedy="Put all of /var/lib/leeward on one file system; slots are hard links into the store.",
+            )
+        slot = self.slots / release.slot
+        if slot.exists() and _content(slot / MANIFEST) != release_json:
+            raise ReleaseInvalid(
+                detail=f"slot {release.slot} holds another release of the same version and epoch",
+                remedy="The publisher must give the new release a higher epoch.",
+            )
+
+    def check_pair(self, release: Release) -> None:
+        """Check the two `params.json` in the store against the signed lock. Raises PairMismatch, ReleaseInvalid."""
+        if release.pair is None:
+            return
+        found = {}
+        for path in (pair.TARGET_PARAMS, pair.DRAFT_PARAMS):
+            entry = next((entry for entry in release.files if entry.path == path), None)
+            if entry is None or entry.size_bytes > pair.MAX_PARAMS_BYTES:
+                raise ReleaseInvalid(
+                    detail=f"{path} is missing or too large",
+                    remedy="The publisher must build the release again, in Mistral's native layout.",
+                )
+            found[path] = self.store.path(entry.sha256).read_bytes()
+        pair.check(
+            release.files,
+            release.pair,
+            target_params=found[pair.TARGET_PARAMS],
+            draft_params=found[pair.DRAFT_PARAMS],
+        )
+
+    def build(self, release: Release, release_json: bytes) -> Path:
+        """Make the slot appear, or mend the one that is there; returns its folder. Raises StoreFull, StoreUnusable."""
+        slot = self.slots / release.slot
+        with storing(slot):
+            if slot.exists():
+                self._mend(slot, release)
+                return slot
+            partial = self.slots / f".{release.slot}.partial"
+            if partial.exists():
+                shutil.rmtree(partial)
+            try:
+                self._fill(partial, release, release_json)
+                partial.rename(slot)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            fsync_folder(self.slots)
+        return slot
+
+    def _fill(self, partial: Path, release: Release, release_json: bytes) -> None:
+        partial.mkdir(mode=0o755)
+        for entry in release.files:
+            link = partial / entry.path
+            link.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            os.link(self.store.path(entry.sha256), link)
+        _write_manifest(partial / MANIFEST, release_json)
+        for folder, _, _ in os.walk(partial):
+            fsync_folder(Path(folder))
+
+    def _mend(self, slot: Path, release: Release) -> None:
+        """Replace what is not the store's verified file, each by one rename."""
+        for entry in release.files:
+            link, kept = slot / entry.path, self.store.path(entry.sha256)
+            if link.is_file() and not link.is_symlink() and link.samefile(kept):
+                continue
+            link.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            fresh = link.with_name(f".{link.name}.partial")
+            fresh.unlink(missing_ok=True)
+            os.link(kept, fresh)
+            fresh.replace(link)
+            fsync_folder(link.parent)
+
+
+def check_room(entries: Iterable[FileEntry], *, store: Store, staging: Path) -> None:
+    """Compute what an import needs at its peak; raises StoreFull with both numbers."""
+    needed = MARGIN_BYTES
+    for entry in entries:
+        kept = _size(store.path(entry.sha256))
+        staged = _size(staging / f"{entry.sha256}.partial")
+        needed += 0 if kept == entry.size_bytes else max(0, entry.size_bytes - staged)
+    with folder_descriptor(store.folder) as descriptor:
+        status = os.fstatvfs(descriptor)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise StoreFull(
+            detail=f"the import needs {needed:,} bytes more; {store.folder} has {free:,} free",
+            remedy="Free space on that file system, or remove a slot that is no longer needed; then import again.",
+        )
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn a failing write into StoreFull or StoreUnusable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFull(
+                detail=f"{path}: {error.strerror}",
+                remedy="Free space on that file system, then import again; what was verified is kept.",
+            ) from error
+        raise StoreUnusable(
+            detail=f"{error.filename or path}: {error.strerror or error}",
+            remedy="Check the file system (mount options, permissions, kernel log), then import again.",
+        ) from error
+
+
+def _write_manifest(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
