@@ -6,6 +6,7 @@ seen as it is. No prompt and no answer is logged.
 
 from __future__ import annotations
 
+import socket
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,7 @@ class VllmEngine:
                 raise _not_ready("the answer to the known question has another shape than vLLM's") from error
 
     def _client(self, timeout_s: float) -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(self._socket_path))
-        return httpx.Client(transport=transport, base_url=_BASE, timeout=timeout_s)
+        return httpx.Client(transport=_UnixTransport(self._socket_path), base_url=_BASE, timeout=timeout_s)
 
     def _unit_state(self) -> tuple[str, datetime | None]:
         if self._services is None:
@@ -94,6 +94,27 @@ class VllmEngine:
             return self._services.active_state(self._unit), self._services.started_at(self._unit)
         except NodeError:
             return UNKNOWN, None
+
+
+class _UnixTransport(httpx.HTTPTransport):
+    """HTTP over a Unix socket that is tried first.
+
+    httpcore 1.0 leaves a socket open when connecting it fails, which is what happens, every few
+    seconds, while an engine loads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(uds=str(path))
+        self._path = path
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(PROBE_TIMEOUT_S)
+            try:
+                probe.connect(str(self._path))
+            except OSError as error:
+                raise httpx.ConnectError(f"{self._path}: {error.strerror or error}", request=request) from error
+        return super().handle_request(request)
 
 
 def _get(client: httpx.Client, path: str) -> httpx.Response | None:
