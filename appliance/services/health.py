@@ -45,13 +45,17 @@ _BAD_OUTCOMES: Final = {"failed": Severity.FAIL, "refused": Severity.WARN, "canc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPorts:
-    """Where the signals come from. `release` gives the current one, `certificate` when it ends."""
+    """Where the signals come from.
+
+    `release` gives the current one, `certificate` when it ends; `usage` opens the ledger and may
+    raise LedgerUnavailable, as may what it opens.
+    """
 
     probe: NodeProbe
     engine: Engine
     services: ServiceManager
     readiness: ReadinessProbe
-    usage: UsageReader
+    usage: Callable[[], UsageReader]
     audit: AuditLog
     licenses: LicenseRegister
     clock: Clock
@@ -157,7 +161,7 @@ class Health:
 
     def _usage(self) -> tuple[int | None, int | None]:
         try:
-            return self._ports.usage.counts()
+            return self._ports.usage().counts()
         except LedgerUnavailable:
             return (None, None)
 
