@@ -18,7 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from appliance.domain.errors import DaemonUnreachable
-from appliance.domain.operation import OperationId, OperationKind
+from appliance.domain.operation import OperationId, OperationKind, OperationState
 from appliance.domain.status import NodeStatus
 from bundles.errors import LeewardError
 from console import themes
@@ -149,14 +149,13 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 self.status = await self.management.status()
                 self.observed = self.observed.seen(await self.management.health())
+                if first or isinstance(self.screen, UnreachableScreen):
+                    await self.route()
         except TimeoutError:
             slow = f"It accepted the call but gave no answer within {LOOK_TIMEOUT_S:.0f} s."
             self._failed(DaemonUnreachable(detail=slow, remedy="Run `systemctl status leewardd` on this node."))
         except LeewardError as error:
             self._failed(error)
-        else:
-            if first or isinstance(self.screen, UnreachableScreen):
-                self.route()
 
     def _failed(self, error: LeewardError) -> None:
         now = self.now()
@@ -165,15 +164,20 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
             retry_at=now + timedelta(seconds=RETRY_S),
         )  # fmt: skip
 
-    def route(self) -> None:
-        """Open the screen that the node's state asks for."""
+    async def route(self) -> None:
+        """Open the screen that the node's state asks for. Raises LeewardError."""
         status = self.status
-        if status is not None and status.unfinished is not None:
-            self.open_operation(status.unfinished.id)
-        elif status is not None and status.slot is None:
-            self.open_install()
-        else:
+        if status is None or (status.slot is not None and status.unfinished is None):
             self._show(HealthScreen())
+        elif status.unfinished is not None:
+            self.open_operation(status.unfinished.id)
+        else:
+            newest = next(iter(await self.management.operations()), None)
+            if newest is not None and newest.state in (OperationState.FAILED, OperationState.CANCELED):
+                # Why there is no release yet matters more than asking anew.
+                self.open_operation(newest.id)
+            else:
+                self.open_install()
 
     def look_now(self) -> None:
         """Look at once instead of at the next turn."""

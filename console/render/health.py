@@ -19,8 +19,8 @@ from console.render import text
 from console.render.frame import Frame
 from console.watch import History, Watch
 
-NAME_WIDTH = 13
-VALUE_WIDTH = 27
+NAME_WIDTH = 11
+VALUE_WIDTH = 25
 
 
 def strip(watch: Watch, node: str, frame: Frame) -> Content:
@@ -104,10 +104,12 @@ def banner(watch: Watch, frame: Frame) -> list[Content]:
 def alert_lines(alert: Alert, frame: Frame) -> list[Content]:
     """Draw one alert; where there is room, its advice stands below."""
     since = f" (since {alert.since:%H:%MZ})" if alert.since else ""
-    first = Content.assemble(text.WORDS[alert.severity], "  ", (alert.title, "bold"), text.muted(since))
+    first = Content.assemble(
+        text.WORDS[alert.severity], "  ", (text.said(alert.title, frame.capabilities), "bold"), text.muted(since)
+    )
     if not frame.wide:
         return [first]
-    return [first, text.muted(f"      {alert.advice}")]
+    return [first, text.muted(f"      {text.said(alert.advice, frame.capabilities)}")]
 
 
 def more_alerts(report: HealthReport, shown: int) -> list[Content]:
@@ -186,6 +188,8 @@ def service_rows(report: HealthReport, history: History, frame: Frame) -> list[C
         return [_state("", _word(report, "engine", known=True), Content(note), frame)]
     first, each = engine.time_to_first_token_p50_s, engine.inter_token_p50_s
     figures = [
+        _Figure(name="Engine", code="engine", value=Content(_readiness(engine)), known=engine.ready is not None,
+                note=_build(engine, frame.now)),
         _Figure(name="Requests", code="requests", value=_requests(engine), known=engine.requests_running is not None,
                 past=history.waiting(), note="drawn: waiting"),
         _Figure(name="KV cache", code="kv-cache", value=_kv_cache(engine, frame), note="of the room for context",
@@ -199,16 +203,6 @@ def service_rows(report: HealthReport, history: History, frame: Frame) -> list[C
     return [_service(report, figure, frame) for figure in figures]
 
 
-def service_note(report: HealthReport, now: datetime) -> str:
-    """Say which engine runs, whether it has just answered, and for how long it has been up."""
-    engine = report.engine
-    if engine is None:
-        return ""
-    ready = {True: "ready", False: "not ready", None: text.UNKNOWN}[engine.ready]
-    up = text.days((now - engine.started_at).total_seconds()) if engine.started_at else text.UNKNOWN
-    return f"vLLM {engine.version or text.UNKNOWN}   {ready}   up {up}"
-
-
 def system_rows(report: HealthReport, frame: Frame) -> list[Content]:
     """Draw the house-keeping: gateway, disks, licence, records."""
     system = report.system
@@ -216,18 +210,19 @@ def system_rows(report: HealthReport, frame: Frame) -> list[Content]:
     if system.certificate_not_after is not None:
         left_days = (system.certificate_not_after - frame.now).days
         certificate = f"certificate until {system.certificate_not_after:%Y-%m-%d}, {left_days} d"
-    first, *others = [_disk(disk) for disk in system.disks] or [text.UNKNOWN]
-    head = system.audit_head[:8] or text.NOT_APPLICABLE
-    ledger = f"ledger {system.usage_records} records, {system.usage_unsettled} unsettled"
+    first, *others = [_disk(disk) for disk in system.disks] or [(text.UNKNOWN, "")]
+    paths = "; ".join((first[1], *(f"{path}: {free}" for free, path in others)))
+    head = f", head {system.audit_head[:8] or text.NOT_APPLICABLE}" if frame.wide else ""
+    ledger = f"ledger {system.usage_records}, {system.usage_unsettled} unsettled"
     rows = [
-        ("Gateway", "gateway", system.gateway_state, certificate, system.gateway_state == "active"),
-        ("Disk", "disk", first, ", ".join(others), bool(system.disks)),
-        ("Licence", "license", system.license_state, system.license_note, True),
-        ("Records", "audit", f"audit log {system.audit_entries}, head {head}", ledger, True),
+        ("Gateway", ("gateway",), system.gateway_state, certificate, system.gateway_state == "active"),
+        ("Disk", ("disk",), first[0], paths, bool(system.disks)),
+        ("Licence", ("license",), system.license_state, system.license_note, True),
+        ("Records", ("audit", "usage"), f"{system.audit_entries} audit entries", f"{ledger}{head}", True),
     ]
     return [
-        _line(_word(report, code, known=known), name, Content(value), note, frame)
-        for name, code, value, note, known in rows
+        _line(_word(report, *codes, known=known), name, Content(value), note, frame)
+        for name, codes, value, note, known in rows
     ]
 
 
@@ -235,9 +230,9 @@ def event_line(event: RecentEvent, frame: Frame) -> Content:
     """Draw one recent event, quiet unless it was bad."""
     style = {Severity.OK: "", Severity.WARN: "$warning", Severity.FAIL: "bold $error"}[event.severity]
     word = (f"{event.severity.value:<5}", style)
-    return Content.assemble(text.muted(f"{text.clock(event.at)} "), word, f" {event.text}").truncate(
-        frame.width, ellipsis=True
-    )
+    return Content.assemble(
+        text.muted(f"{text.clock(event.at)} "), word, f" {text.said(event.text, frame.capabilities)}"
+    ).truncate(frame.width, ellipsis=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,8 +283,9 @@ def _state(lead: str, word: Content, rest: Content, frame: Frame) -> Content:
     return Content.assemble(lead, word, rest)
 
 
-def _word(report: HealthReport, code: str, *, known: bool) -> Content:
-    severity = _worst(alert.severity for alert in report.alerts if alert.code.startswith(code))
+def _word(report: HealthReport, *codes: str, known: bool) -> Content:
+    """Say the word of a row: alert codes begin with what they are about (appliance.services.alerts)."""
+    severity = _worst(alert.severity for alert in report.alerts if alert.code.startswith(codes))
     return text.STALE if severity is Severity.OK and not known else text.WORDS[severity]
 
 
@@ -313,9 +309,18 @@ def _pair(p50_s: float | None, p95_s: float | None) -> Content:
     return Content(f"{first:<13} p95 {text.milliseconds(p95_s)} ms")
 
 
-def _disk(disk: DiskHealth) -> str:
+def _disk(disk: DiskHealth) -> tuple[str, str]:
     used = 100 - round(100 * disk.free_bytes / disk.total_bytes) if disk.total_bytes else None
-    return f"{disk.path} {text.per_cent(used)}, {text.size(disk.free_bytes)} free"
+    return f"{text.size(disk.free_bytes)} free, {text.per_cent(used)} used", disk.path
+
+
+def _readiness(engine: EngineHealth) -> str:
+    return {True: "ready", False: "not ready", None: f"readiness {text.UNKNOWN}"}[engine.ready]
+
+
+def _build(engine: EngineHealth, now: datetime) -> str:
+    up = text.days((now - engine.started_at).total_seconds()) if engine.started_at else text.UNKNOWN
+    return f"vLLM {engine.version or text.UNKNOWN}, up {up}"
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

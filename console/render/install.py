@@ -63,9 +63,9 @@ class Answered(Protocol):
     band: RevenueBand | None
 
 
-def strip(node: str, simulated: tuple[str, ...], frame: Frame) -> Content:
-    """Draw the top line."""
-    left = [Content(f"{node}   NO RELEASE YET  Install")]
+def strip(node: str, slot: str | None, simulated: tuple[str, ...], frame: Frame) -> Content:
+    """Draw the top line: the node, and which release serves while another is asked for."""
+    left = [Content(f"{node}   INSTALL   {f'{slot} is current' if slot else 'no release yet'}")]
     if simulated:
         left.extend((Content("   "), Content.styled(f" SIMULATED: {', '.join(simulated)} ", "bold reverse")))
     return text.ends(Content.assemble(*left), Content(text.clock(frame.now)), frame.width)

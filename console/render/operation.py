@@ -25,6 +25,16 @@ ENDED = {
     OperationState.FAILED: "FAILED",
     OperationState.CANCELED: "STOPPED",
 }
+STEP_NAMES = {
+    StepName.PREFLIGHT: "Preflight",
+    StepName.IMPORT: "Import",
+    StepName.LICENSE: "Licence",
+    StepName.PROVISION: "Provision",
+    StepName.START: "Start",
+    StepName.SMOKE_TEST: "Smoke test",
+    StepName.COLLECT: "Collect",
+    StepName.SIGN: "Sign",
+}
 HARM = {
     StepName.PREFLIGHT: "Nothing was changed on this node.",
     StepName.IMPORT: "Nothing unverified was put in use; what was copied is kept and checked again.",
@@ -126,7 +136,7 @@ def step_line(view: OperationView, frame: Frame) -> Content:
     """Draw all steps in one line: what is done is short, what is now has its name."""
     parts: list[Content] = []
     for place, step in enumerate(view.steps, start=1):
-        name = step.name.value.replace("-", " ").capitalize()
+        name = STEP_NAMES[step.name]
         match step.state:
             case StepState.SUCCEEDED:
                 part = Content.assemble(f"{place} ", ("ok", "$success"))
@@ -162,8 +172,9 @@ def progress_lines(view: OperationView, measured: Pace | None, frame: Frame) -> 
     left_s = measured.left_s() if measured else None
     speed = f"   {text.size(int(rate))}/s" if rate is not None and progress.unit is Unit.BYTES else ""
     left = f"   about {text.minutes(left_s)} left" if left_s is not None else ""
-    label = text.fit(progress.label, 36).rstrip()
-    return [line, Content.assemble((label, "bold"), f"   {figures}{speed}", text.muted(left))]
+    rest = Content.assemble(f"   {figures}{speed}", text.muted(left))
+    label = text.fit(progress.label, max(10, frame.width - rest.cell_length)).rstrip()
+    return [line, Content.assemble((label, "bold"), rest)]
 
 
 def counts_line(view: OperationView) -> Content:
@@ -276,7 +287,7 @@ def _step(step: StepView, place: int, view: OperationView, frame: Frame) -> Cont
     if step.started_at is not None:
         took_s = ((step.ended_at or view.ended_at or frame.now) - step.started_at).total_seconds()
     took = "" if took_s is None else text.minutes(took_s)
-    name = text.fit(step.name.value.replace("-", " ").capitalize(), 16)
+    name = text.fit(STEP_NAMES[step.name], 16)
     match step.state:
         case StepState.SUCCEEDED:
             return Content.assemble((f" {glyphs.done}", "$success"), f" {place} {name}", text.muted(f"{took:>8}"))

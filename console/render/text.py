@@ -104,6 +104,11 @@ def milliseconds(value_s: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"  # noqa: PLR2004  three figures
 
 
+def said(sentence: str, capabilities: Capabilities) -> str:
+    """Return the daemon's own words in characters that the terminal has, where a like-for-like swap reads badly."""
+    return sentence.replace("°C", capabilities.glyphs.degree)
+
+
 def clock(at: datetime | None) -> str:
     """Write the time of day in UTC."""
     return UNKNOWN if at is None else f"{at:%H:%M:%SZ}"

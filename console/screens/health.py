@@ -51,12 +51,12 @@ class HealthScreen(ConsoleScreen):
             self._section(name).display = report is not None
         if report is None:
             return
+        if self.focused is None:
+            self.call_after_refresh(self.focus_next)
         gpus = self._section("gpus")
         gpus.note(health.gpus_note(report), beside_title=not outer.wide)
-        gpus.show_rows(health.gpu_rows(report, watch.history, inner))
-        service = self._section("service")
-        service.note(health.service_note(report, app.now()), beside_title=not outer.wide)
-        service.show_rows(health.service_rows(report, watch.history, inner))
+        gpus.show_rows(health.gpu_rows(report, watch.history, inner), quiet=(0,))
+        self._section("service").show_rows(health.service_rows(report, watch.history, inner))
         self._section("system").show_rows(health.system_rows(report, inner))
         self._section("events").show_rows([health.event_line(event, inner) for event in report.events])
 

@@ -104,9 +104,16 @@ class InstallScreen(ConsoleScreen):
                 block.show_lines(install.QUESTIONS[page])
         self._open(self._page)
 
+    def shown_keys(self) -> list[tuple[str, str]]:
+        """Return the keys; Enter is named even while a field takes it."""
+        keys = [pair for pair in super().shown_keys() if pair[0] != "Enter"]
+        return [("Enter", "Next"), *keys]
+
     def draw(self) -> None:
         frame = self.frame()
-        self.strip(install.strip(self.console.node, self.console.simulated, frame), alarming=False)
+        status = self.console.status
+        slot = status.slot if status else None
+        self.strip(install.strip(self.console.node, slot, self.console.simulated, frame), alarming=False)
         self.query_one("#pages", Row).show(install.page_line(PAGES, self._page, frame))
         self.query_one("#complaint", Row).show(Content.styled(self._complaint, "bold $warning"))
         self.query_one("#hint", Row).show(text.muted("Nothing is changed on this node before the last page."))

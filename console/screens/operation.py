@@ -99,7 +99,7 @@ class OperationScreen(ConsoleScreen):
         section.border_title = operation.work_title(view)
         frame = self.frame(margin=40 if self.frame().wide else 0)
         # What is left inside the section's border and padding, at either size.
-        room = 16 if frame.wide or self.frame().wide else 13
+        room = 14
         self.query_one("#work-lines", Block).show_lines(operation.work_lines(view, self._pace, frame, room))
 
     def _draw_log(self, view: OperationView) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from textual.containers import Vertical
 from textual.content import Content
@@ -45,8 +45,11 @@ class Section(Vertical):
         self._openable = openable
         self._rows: list[Row] = []
 
-    def show_rows(self, lines: Sequence[Content]) -> None:
-        """Draw one row a line; rows are made as they are needed and hidden when they are not."""
+    def show_rows(self, lines: Sequence[Content], *, quiet: Collection[int] = ()) -> None:
+        """Draw one row a line; rows are made as they are needed and hidden when they are not.
+
+        `quiet` are the places of rows that cannot be opened, such as a header.
+        """
         missing = [Row(openable=self._openable) for _ in range(len(lines) - len(self._rows))]
         if missing:
             self._rows.extend(missing)
@@ -55,6 +58,7 @@ class Section(Vertical):
             row.show(line)
         for place, row in enumerate(self._rows):
             row.display = place < len(lines)
+            row.can_focus = self._openable and place not in quiet
 
     def index_of(self, row: object) -> int | None:
         """Return the place of a row in this section."""

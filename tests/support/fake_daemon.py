@@ -7,11 +7,12 @@ handed in; what it was asked is kept in `asked`, so that a test can also assert 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -51,7 +52,7 @@ class FakeDaemon:
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> FakeDaemon:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -147,18 +148,12 @@ class FakeDaemon:
         journal = self.journals[operation_id]
         if len(journal) <= after and wait_s:
             async with self._news:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait_for(lambda: len(journal) > after), wait_s)
-                except TimeoutError:
-                    pass
-        return web.json_response([self._record(record) for record in journal[after:]])
+        return web.json_response([to_plain(record) for record in journal[after:]])
 
     async def _post_cancel(self, request: web.Request) -> web.StreamResponse:
         operation_id = OperationId(request.match_info["id"])
         self.view(operation_id)
         await self.happen(operation_id, CancelRequested(actor=self.status.caller))
         return web.json_response(to_plain(self.view(operation_id)), status=202)
-
-    @staticmethod
-    def _record(record: EventRecord) -> Any:
-        return to_plain(record)

@@ -43,6 +43,8 @@ KEYS = {
 }  # fmt: skip
 # Private modes and keyboard protocols that pyte prints or trips over; real terminals swallow them.
 UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p|\x1b\]22;[^\x07\x1b]*(\x07|\x1b\\)")
+# Which way a corner goes from its middle: right or left, down or up.
+CORNERS = {"╭": (1, 1), "╮": (-1, 1), "╰": (1, -1), "╯": (-1, -1)}
 QUIET_S = 0.3
 
 
@@ -207,6 +209,10 @@ def _draw_character(
     elif character in "─━":
         thick = 1 if character == "━" else 0
         draw.rectangle((left, middle - thick, right, middle + thick), fill=ink)
+    elif character in CORNERS:
+        across, along = CORNERS[character]
+        draw.line((center, middle, right if across > 0 else left, middle), fill=ink)
+        draw.line((center, middle, center, bottom if along > 0 else top), fill=ink)
     elif character == "│":
         draw.line((center, top, center, bottom), fill=ink)
     elif character != " ":
