@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, insert, text, update
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, insert, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
@@ -37,7 +38,7 @@ _ROOM_CHECK_S = 1.0
 
 _ADMIT = insert(usage_record)
 _OPEN_ROW = (usage_record.c.request_id == bindparam("of")) & (usage_record.c.state == UsageState.ADMITTED.value)
-_COUNTS = {
+_COUNTS: dict[str, BindParameter[Any]] = {
     column: bindparam(column)
     for column in (
         "first_token_at_us",
@@ -49,7 +50,9 @@ _COUNTS = {
     )
 }
 _PROGRESS = update(usage_record).where(_OPEN_ROW).values(**_COUNTS)
-_END = {column: bindparam(column) for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason")}
+_END: dict[str, BindParameter[Any]] = {
+    column: bindparam(column) for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason")
+}
 _SETTLE = update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END)
 
 _Entry = Admission | Settlement | tuple[Progress, ...]

@@ -13,15 +13,12 @@ from uuid import uuid4
 
 import click
 import structlog
-import uvicorn
 
 from appliance.config import Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.server import make_server
 from bundles.release import release_from_bytes
-
-GRACE_S = 30
-"""How long requests under way may go on after SIGTERM."""
 
 
 @click.command()
@@ -63,37 +60,6 @@ def main(
         sys.exit(_say(problem))
     server.run()
     sys.exit(0 if server.started else 1)
-
-
-def make_server(
-    application: GatewayApplication, *, host: str, port: int, tls_cert: Path | None, tls_key: Path | None
-) -> uvicorn.Server:
-    """Make the server; raises ConfigInvalid if the certificate cannot be read. Plain HTTP without one is for tests."""
-    for path in (tls_cert, tls_key):
-        if path is not None and not path.is_file():
-            raise ConfigInvalid(
-                detail=f"There is no readable file at {path}.",
-                remedy="Run `leeward provision`, which makes the gateway's certificate, or install the site's own.",
-            )
-    config = uvicorn.Config(
-        application,
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE_S,
-        backlog=1_024,
-    )
-    return uvicorn.Server(config)
 
 
 def served_model_of(slot: Path) -> str:

@@ -14,8 +14,8 @@ import uvicorn
 
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.domain.usage import ApiKey, UsageRecord
-from appliance.entrypoints.gateway import make_server
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.server import make_server
 from tests.support.certificates import LoopbackTls, make_loopback_tls
 from tests.support.fake_engine import MODEL, FakeEngine
 
