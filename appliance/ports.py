@@ -19,6 +19,7 @@ from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest
 from appliance.domain.usage import ApiKey, UsageRecord
+from bundles.release import Release
 
 Emit = Callable[[Event], None]
 """Hands an event to the journal; thread-safe."""
@@ -144,6 +145,51 @@ class AuditLog(Protocol):
     def head(self) -> AuditEntry | None: ...
 
     def count(self) -> int: ...
+
+
+class Slots(Protocol):
+    """Imported releases on this node: which one is current, and which one waits to become it.
+
+    Raises NotFound for a slot that is not there, StoreUnusable where the disk refuses.
+    """
+
+    def current(self) -> str | None:
+        """Return the name of the active slot."""
+        ...
+
+    def pending(self) -> str | None:
+        """Return the slot that was imported last and has not been activated."""
+        ...
+
+    def activated_at(self) -> datetime | None:
+        """Return when the active slot became it."""
+        ...
+
+    def await_activation(self, slot: str) -> None:
+        """Remember durably that `slot` shall be activated."""
+        ...
+
+    def activate(self, slot: str) -> None:
+        """Make `slot` current with one rename; nothing waits any more. Again, it changes nothing."""
+        ...
+
+    def path(self, slot: str) -> Path: ...
+
+    def release(self, slot: str) -> Release: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAnswer:
+    """What the gateway said: its HTTP status and the id under which the ledger knows the request."""
+
+    status: int
+    request_id: str
+
+
+class GatewayProbe(Protocol):
+    def ask(self, secret: str, *, model: str, prompt: str, max_tokens: int, timeout_s: float) -> GatewayAnswer:
+        """Ask one question over TLS as a tenant would. Raises GatewayNotReady where nobody answers."""
+        ...
 
 
 class SupportReports(Protocol):

@@ -12,9 +12,9 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ NodeError            fix the machine                                   exit 3
 │  ├─ StoreFull                                      bundles.errors
 │  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed
-│  └─ LedgerUnavailable
+│  └─ LedgerUnavailable, StateUnusable
 ├─ EngineError          see the runbook                                   exit 6
-│  └─ EngineStartFailed, EngineNotReady, EngineLost
+│  └─ EngineStartFailed, EngineNotReady, EngineLost, GatewayNotReady
 ├─ Canceled             asked for                    bundles.errors       exit 130
 └─ InternalError        call us                                           exit 1
 """
@@ -190,6 +190,13 @@ class EngineLost(EngineError):
     title = "The engine was lost"
 
 
+class GatewayNotReady(EngineError):
+    """The gateway does not answer, or answers other than a tenant may expect."""
+
+    code = "gateway-not-ready"
+    title = "The gateway is not ready"
+
+
 class InternalError(LeewardError):
     """Something unforeseen; a defect of Leeward."""
 
@@ -200,7 +207,8 @@ class InternalError(LeewardError):
 __all__ = [
     "AttestationDue", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
-    "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError", "LicenseError", "Misfit", "NodeError",
-    "NotFound", "NotPermitted", "OperationConflict", "OperatorError", "PlaybookFailed",
-    "PreflightBlocked", "RequestInvalid", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
+    "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
+    "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
+    "OperatorError", "PlaybookFailed", "PreflightBlocked", "RequestInvalid", "StateUnusable",
+    "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

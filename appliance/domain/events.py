@@ -92,6 +92,8 @@ class FindingReported:
     observed: str
     required: str
     remedy: str
+    title: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ own.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,6 +110,29 @@ class Statement:
             made_at=at,
             recorded_by=recorded_by,
         )
+
+
+def statement_from_json(text: str, *, month_of: datetime) -> Statement:
+    """Read a statement from a JSON object with the fields of `Statement`.
+
+    `use_month` may be absent: then it is the month of `month_of`. Raises RequestInvalid.
+    """
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise _invalid(f"it is not JSON: {error}", "Give the statement as a JSON object.") from error
+    fields = {"band", "legal_entity", "signatory", "role"}
+    if not isinstance(plain, dict) or not fields <= set(plain) <= fields | {"use_month"}:
+        names = ", ".join(sorted(plain)) if isinstance(plain, dict) else type(plain).__name__
+        raise _invalid(f"it has {names or 'no fields'}", f"Give exactly {', '.join(sorted(fields))}.")
+    if not all(isinstance(value, str) for value in plain.values()):
+        raise _invalid("a field is not text", "Give every field as text.")
+    try:
+        band = RevenueBand(plain["band"])
+    except ValueError:
+        bands = ", ".join(RevenueBand)
+        raise _invalid(f"the band {plain['band']!r} is unknown", f"Choose one of {bands}.") from None
+    return Statement(**{"use_month": f"{month_of:%Y-%m}", **plain, "band": band})
 
 
 def _invalid(detail: str, remedy: str) -> RequestInvalid:

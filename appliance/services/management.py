@@ -11,6 +11,7 @@ from appliance.domain.license import LicenseStatus, assess
 from appliance.domain.preflight import Finding
 from appliance.domain.status import NodeStatus, Role
 from appliance.ports import AuditLog, Clock, LicenseRegister, NodeProbe, SupportReports, UsageReader
+from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.operations import Operations
 
@@ -37,6 +38,7 @@ class Management:
     health: Callable[[], HealthReport]
     audit: AuditLog
     licenses: LicenseRegister
+    compliance: Compliance
     usage: Callable[[], UsageReader]
     clock: Clock
     reports: SupportReports

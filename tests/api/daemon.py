@@ -30,6 +30,7 @@ from appliance.domain.status import Role
 from appliance.entrypoints.management.api import create_app
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.serving import alone, serve
+from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
@@ -88,6 +89,7 @@ def main(root: Path) -> None:
         paths.ledger.parent.mkdir(exist_ok=True)
         create_ledger(paths.ledger, os.getuid(), os.getgid())
         ledger = open_ledger(paths.ledger)
+        register = SqlLicenseRegister(database)
         reports = SupportReportFolder(paths.reports)
         operations = Operations(
             OperationPorts(journal=SqlJournal(database), audit=audit, clock=clock, reports=reports),
@@ -102,7 +104,8 @@ def main(root: Path) -> None:
             preflight=nothing.preflight,
             health=nothing.health,
             audit=audit,
-            licenses=SqlLicenseRegister(database),
+            licenses=register,
+            compliance=Compliance(register=register, audit=audit, clock=clock),
             usage=lambda: SqlUsageReader(ledger),
             clock=clock,
             reports=reports,

@@ -6,6 +6,7 @@ every role; whoever has none may see the status and nothing else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from appliance.domain.errors import InternalError, LeewardError, NotFound, NotPermitted, RequestInvalid
+from appliance.domain.license import statement_from_json
 from appliance.domain.operation import OperationId, OperationKind, OperationRequest
 from appliance.domain.status import Role
 from appliance.domain.usage import IssuedKey, LedgerRow
@@ -181,6 +183,11 @@ def _add_record_routes(app: FastAPI, management: Management) -> None:
     @app.get("/v1/license", dependencies=READING)
     def license_status() -> Response:
         return _say(management.license_status())
+
+    @app.post("/v1/license/attestations")
+    def attest(body: dict[str, str], caller: Admin) -> Response:
+        statement = statement_from_json(json.dumps(body), month_of=management.clock.now())
+        return _say(management.compliance.attest(statement, caller.actor), status=201)
 
     @app.get("/v1/keys", dependencies=READING)
     def keys() -> Response:

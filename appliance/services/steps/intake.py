@@ -1,0 +1,98 @@
+"""Step `import`: verify while copying, then let the release wait for its activation.
+
+The order makes a kill at any instant safe, and each line may be done again:
+
+    check signatures and policy on a copy   nothing has changed
+    copy, hash, build the slot              verified files and at most one unnamed slot more
+    commit the trusted state                the medium's epoch is now the oldest acceptable
+    point `next` at the slot                `provision` will activate it
+    audit entry                             before the step's end is in the journal
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.domain.events import LogLine, Progressed, Unit
+from appliance.domain.operation import StepName
+from appliance.ports import AuditLog, Clock, Slots
+from appliance.services.steps import StepContext
+from bundles.errors import ReleaseInvalid, StoreUnusable
+from bundles.layout import open_bundle
+from bundles.release import BundleKind, Release
+from bundles.trust import TrustStore
+from bundles.verify import import_release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportPlaces:
+    """Folders of the import; `store`, `slots` and `staging` lie on one file system."""
+
+    trust: Path
+    store: Path
+    slots: Path
+    staging: Path
+
+
+class ImportStep:
+    """Imports the release on the medium. Raises TrustError, MediaMissing, StoreFull, StoreUnusable, Canceled."""
+
+    def __init__(self, *, places: ImportPlaces, slots: Slots, audit: AuditLog, clock: Clock) -> None:
+        self._places = places
+        self._slots = slots
+        self._audit = audit
+        self._clock = clock
+
+    def run(self, context: StepContext) -> str:
+        """Verify, copy, adopt."""
+        bundle = open_bundle(Path(context.parameters["medium"]))
+        trust = TrustStore(self._places.trust)
+        verified = trust.check(bundle, now=self._clock.now())
+        release = verified.release
+        _require_release(release)
+        signers = "; ".join(str(role) for role in verified.roles)
+        context.emit(LogLine(text=f"{release.name} {release.version}, epoch {release.epoch}: {signers}"))
+
+        def progress(what: str, done: int, total: int) -> None:
+            context.emit(Progressed(step=StepName.IMPORT, label=what, done=done, total=total, unit=Unit.BYTES))
+
+        import_release(
+            bundle,
+            verified,
+            store=self._places.store,
+            slots=self._places.slots,
+            staging=self._places.staging,
+            progress=progress,
+            is_canceled=context.is_canceled,
+        )
+        try:
+            verified.commit()
+        except OSError as error:
+            raise StoreUnusable(
+                detail=f"the trusted state in {self._places.trust} could not be adopted: {error}",
+                remedy="Look at the disk (`journalctl -k`), then import again; the release is not active.",
+            ) from error
+        self._slots.await_activation(release.slot)
+        self._record(context, release, verified.root_fingerprint)
+        return f"{release.name} {release.version}, epoch {release.epoch}, {release.size_bytes / 1e9:.1f} GB verified"
+
+    def _record(self, context: StepContext, release: Release, root_fingerprint: str) -> None:
+        details = {
+            "operation": context.operation_id,
+            "name": release.name,
+            "epoch": str(release.epoch),
+            "root_fingerprint": root_fingerprint,
+            "medium": context.parameters["medium"],
+        }
+        self._audit.append(
+            actor=context.actor.name, action="release.import", object_=release.slot, outcome="verified", details=details
+        )
+
+
+def _require_release(release: Release) -> None:
+    if release.kind is not BundleKind.RELEASE or release.engine is None:
+        raise ReleaseInvalid(
+            detail=f"The bundle {release.name} is of kind {release.kind}; a release with an engine is needed.",
+            remedy="Bring the medium that carries a release; an evidence bundle is read with `leeward bundle verify`.",
+        )

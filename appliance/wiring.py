@@ -1,0 +1,304 @@
+"""The composition root of the management daemon: settings in, services out.
+
+Which adapter stands behind which port is decided here and nowhere else. One thing may be simulated,
+GPUs: with `simulation.nvml` set, a twin of NVML is loaded, what is read through it is marked, and
+status, facts and health all say so.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+
+from sqlalchemy import Engine as SqlEngine
+
+from appliance.adapters.ansible import AnsibleRunner
+from appliance.adapters.clock import SystemClock
+from appliance.adapters.gateway import TlsGatewayProbe
+from appliance.adapters.host import HostProbe, SystemdServices, certificate_not_after
+from appliance.adapters.nvml import NvmlProbe
+from appliance.adapters.reports import SupportReportFolder
+from appliance.adapters.simulated import preload_mock_nvml
+from appliance.adapters.slots import MANIFEST, SlotFolder
+from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
+from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
+from appliance.adapters.vllm import VllmEngine
+from appliance.config import Paths, Settings
+from appliance.domain.errors import ConfigInvalid, LeewardError
+from appliance.domain.operation import StepName
+from appliance.domain.usage import ApiKey
+from appliance.ports import Engine as EnginePort
+from appliance.ports import NodeProbe, PlaybookRunner, ServiceManager
+from appliance.services.compliance import Compliance
+from appliance.services.evidence import EvidencePorts
+from appliance.services.exports import EvidenceExports, ExportPlaces
+from appliance.services.health import Health, HealthPorts
+from appliance.services.keys import Keys
+from appliance.services.management import Management, NodeIdentity
+from appliance.services.operations import OperationPorts, Operations
+from appliance.services.readiness import ReadinessProbe
+from appliance.services.steps import Step
+from appliance.services.steps.evidence import CollectStep, SignStep
+from appliance.services.steps.intake import ImportPlaces, ImportStep
+from appliance.services.steps.license import LicenseStep
+from appliance.services.steps.preflight import PreflightStep, preflight
+from appliance.services.steps.provision import ProvisionStep, SiteVariables
+from appliance.services.steps.smoke_test import SmokeTestStep
+from appliance.services.steps.start import StartStep
+from bundles.release import KnownAnswer, Release
+
+GATEWAY_ACCOUNT = "leeward-gateway"
+AUDITOR_GROUP = "leeward-auditor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The adapters that touch the node; tests give twins of some."""
+
+    probe: NodeProbe
+    services: ServiceManager
+    engine: EnginePort
+    runner: PlaybookRunner
+    simulated: tuple[str, ...]
+
+
+def real_world(settings: Settings) -> World:
+    """Make the adapters of a node. Raises ConfigInvalid where the simulated NVML does not load."""
+    twin = settings.simulation.nvml
+    gpus = NvmlProbe() if twin is None else preload_mock_nvml(twin)
+    services = SystemdServices()
+    return World(
+        probe=HostProbe(gpus=gpus, clock=SystemClock()),
+        services=services,
+        engine=VllmEngine(settings.paths.engine_socket, services=services),
+        runner=AnsibleRunner(settings.paths.data / "state/ansible"),
+        simulated=() if twin is None else ("gpus",),
+    )
+
+
+@contextmanager
+def management_of(settings: Settings, world: World | None = None) -> Iterator[Management]:
+    """Give the services of the management daemon; closes what they opened.
+
+    Raises StateUnusable where `leeward.db` cannot be used, ConfigInvalid.
+    """
+    world = world or real_world(settings)
+    paths, clock = settings.paths, SystemClock()
+    database = Database.open(paths.database)
+    ledger = LedgerDoor(paths.ledger)
+    slots = SlotFolder(paths.slots)
+    audit, register = SqlAuditLog(database, clock), SqlLicenseRegister(database)
+    readiness = ReadinessProbe(engine=world.engine, services=world.services, known_answer=partial(_known_answer, slots))
+    parts = _Parts(
+        settings=settings,
+        world=world,
+        clock=clock,
+        journal=SqlJournal(database),
+        audit=audit,
+        register=register,
+        ledger=ledger,
+        slots=slots,
+        keys=Keys(register=ledger, audit=audit, clock=clock),
+        compliance=Compliance(register=register, audit=audit, clock=clock),
+        reports=SupportReportFolder(paths.reports),
+        readiness=readiness,
+    )
+    readiness.start()
+    try:
+        yield _management(parts)
+    finally:
+        readiness.stop()
+        ledger.close()
+        database.close()
+
+
+class LedgerDoor:
+    """Opens the ledger when it is first needed, because `provision` makes it while the daemon runs.
+
+    It is also the key register itself, for those who hold one before there is a ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._engine: SqlEngine | None = None
+
+    def usage(self) -> SqlUsageReader:
+        """Return the reader; raises LedgerUnavailable."""
+        return SqlUsageReader(self._open())
+
+    def register(self) -> SqlKeyRegister:
+        """Return the key register; raises LedgerUnavailable."""
+        return SqlKeyRegister(self._open())
+
+    def create(self, *, name: str, team: str, at: datetime) -> tuple[ApiKey, str]:
+        """Make a key; raises LedgerUnavailable."""
+        return self.register().create(name=name, team=team, at=at)
+
+    def revoke(self, key_id: str, at: datetime) -> None:
+        """End a key's use; raises NotFound, LedgerUnavailable."""
+        self.register().revoke(key_id, at)
+
+    def keys(self) -> list[ApiKey]:
+        """Return all keys; raises LedgerUnavailable."""
+        return self.register().keys()
+
+    def make(self) -> None:
+        """Make the ledger for the gateway, or bring it up to date. Raises ConfigInvalid, LedgerUnavailable."""
+        try:
+            uid, gid = pwd.getpwnam(GATEWAY_ACCOUNT).pw_uid, grp.getgrnam(AUDITOR_GROUP).gr_gid
+        except KeyError as error:
+            raise ConfigInvalid(
+                detail=f"The node lacks the account {GATEWAY_ACCOUNT} or the group {AUDITOR_GROUP}.",
+                remedy="Run `leeward provision`, whose play makes them.",
+            ) from error
+        self.close()
+        create_ledger(self._path, uid, gid)
+
+    def close(self) -> None:
+        """Close what is open."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine = None
+
+    def _open(self) -> SqlEngine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = open_ledger(self._path)
+            return self._engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    settings: Settings
+    world: World
+    clock: SystemClock
+    journal: SqlJournal
+    audit: SqlAuditLog
+    register: SqlLicenseRegister
+    ledger: LedgerDoor
+    slots: SlotFolder
+    keys: Keys
+    compliance: Compliance
+    reports: SupportReportFolder
+    readiness: ReadinessProbe
+
+
+def _management(parts: _Parts) -> Management:
+    settings, world = parts.settings, parts.world
+    operations = Operations(
+        OperationPorts(journal=parts.journal, audit=parts.audit, clock=parts.clock, reports=parts.reports),
+        steps=_steps(parts),
+        node=settings.node_name,
+    )
+    return Management(
+        identity=NodeIdentity(
+            node=settings.node_name,
+            appliance_version=version("leeward"),
+            simulated=world.simulated,
+            slot=parts.slots.current,
+        ),
+        operations=operations,
+        keys=parts.keys,
+        probe=world.probe,
+        preflight=partial(preflight, world.probe),
+        health=Health(_health_ports(parts), node=settings.node_name).report,
+        audit=parts.audit,
+        licenses=parts.register,
+        compliance=parts.compliance,
+        usage=parts.ledger.usage,
+        clock=parts.clock,
+        reports=parts.reports,
+    )
+
+
+def _steps(parts: _Parts) -> dict[StepName, Step]:
+    paths, world, slots = parts.settings.paths, parts.world, parts.slots
+    exports = EvidenceExports(
+        _evidence_ports(parts),
+        ExportPlaces(keys=paths.evidence_keys, work=paths.data / "state/exports"),
+        node=parts.settings.node_name,
+    )
+    return {
+        StepName.PREFLIGHT: PreflightStep(world.probe),
+        StepName.IMPORT: ImportStep(places=_import_places(paths), slots=slots, audit=parts.audit, clock=parts.clock),
+        StepName.LICENSE: LicenseStep(slots=slots, compliance=parts.compliance, register=parts.register),
+        StepName.PROVISION: ProvisionStep(
+            slots=slots,
+            probe=world.probe,
+            runner=world.runner,
+            make_ledger=parts.ledger.make,
+            audit=parts.audit,
+            site=SiteVariables(gateway_port=parts.settings.gateway.port),
+        ),
+        StepName.START: StartStep(slots=slots, services=world.services, engine=world.engine),
+        StepName.SMOKE_TEST: SmokeTestStep(
+            slots=slots,
+            keys=parts.keys,
+            usage=parts.ledger.usage,
+            gateway=TlsGatewayProbe(port=parts.settings.gateway.port, certificate=paths.tls_certificate),
+        ),
+        StepName.COLLECT: CollectStep(exports),
+        StepName.SIGN: SignStep(exports),
+    }
+
+
+def _import_places(paths: Paths) -> ImportPlaces:
+    return ImportPlaces(trust=paths.trust, store=paths.store, slots=paths.slots, staging=paths.data / "staging")
+
+
+def _health_ports(parts: _Parts) -> HealthPorts:
+    return HealthPorts(
+        probe=parts.world.probe,
+        engine=parts.world.engine,
+        services=parts.world.services,
+        readiness=parts.readiness,
+        usage=parts.ledger.usage,
+        audit=parts.audit,
+        licenses=parts.register,
+        clock=parts.clock,
+        release=partial(_current_release, parts.slots),
+        certificate=partial(certificate_not_after, parts.settings.paths.tls_certificate),
+    )
+
+
+def _evidence_ports(parts: _Parts) -> EvidencePorts:
+    return EvidencePorts(
+        audit=parts.audit,
+        usage=parts.ledger.usage,
+        key_register=parts.ledger.register,
+        licenses=parts.register,
+        journal=parts.journal,
+        probe=parts.world.probe,
+        release_json=partial(_current_manifest, parts.settings.paths.current_slot),
+    )
+
+
+def _current_release(slots: SlotFolder) -> Release | None:
+    """Return the current release; unknown where none is current or its manifest is damaged."""
+    slot = slots.current()
+    try:
+        return None if slot is None else slots.release(slot)
+    except LeewardError:
+        return None
+
+
+def _known_answer(slots: SlotFolder) -> KnownAnswer | None:
+    release = _current_release(slots)
+    return release.engine.known_answer if release and release.engine else None
+
+
+def _current_manifest(slot: Path) -> bytes | None:
+    try:
+        return (slot / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
