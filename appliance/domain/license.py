@@ -152,7 +152,11 @@ def note(state: ComplianceState, now: datetime) -> str:
 
 
 def assess(terms: tuple[LicenseTerms, ...], attestations: tuple[Attestation, ...], now: datetime) -> ComplianceState:
-    """Say what follows for the month of `now` (UTC calendar month)."""
+    """Say what follows for the month of `now` (UTC calendar month).
+
+    Each legal entity's newest statement counts, by time and then by order of recording; one entity
+    over the threshold is enough, whatever another states later.
+    """
     if not terms:
         return ComplianceState.NO_TERMS
     if all(t.threshold_usd_monthly is None for t in terms):
@@ -161,5 +165,6 @@ def assess(terms: tuple[LicenseTerms, ...], attestations: tuple[Attestation, ...
     current = [a for a in attestations if a.use_month == month]
     if not current:
         return ComplianceState.ATTESTATION_DUE
-    latest = max(current, key=lambda a: a.made_at)
-    return ComplianceState.OVER_THRESHOLD if latest.band is RevenueBand.OVER else ComplianceState.COMPLIANT
+    newest = {a.legal_entity: a for a in sorted(current, key=lambda a: a.made_at)}
+    is_over = any(a.band is RevenueBand.OVER for a in newest.values())
+    return ComplianceState.OVER_THRESHOLD if is_over else ComplianceState.COMPLIANT
