@@ -19,6 +19,7 @@ from tests.lab.node import Node, prepare
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MOCK_NVML_IN_NODE = "/opt/leeward-lab/libnvidia-ml.so.1"
+NVML_FAULTS_IN_NODE = "/run/leeward-lab/nvml-fault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +122,19 @@ class Lab:
         return tuple(self.node(folder.name) for folder in complete)
 
     def install_mock_nvml(self, node: Node) -> str:
-        """Put the simulated GPU library on a node; returns its path there.
-
-        Faults are written to `/run/leeward-lab/nvml-fault` in the node: see nvml/mocknvml.c.
-        """
+        """Put the simulated GPU library on a node; returns its path there."""
         node.copy_to(nvml.build(self.cache), MOCK_NVML_IN_NODE)
         return MOCK_NVML_IN_NODE
+
+    def set_gpu_faults(self, node: Node, *lines: str) -> None:
+        """Let the simulated GPUs have exactly these faults and settings from now on, such as `2:hot`.
+
+        What there is to choose from stands at the top of nvml/mocknvml.c.
+        """
+        path = NVML_FAULTS_IN_NODE
+        node.ssh(
+            f"mkdir -p {path.rpartition('/')[0]} && cat > {path}.new && mv {path}.new {path}", input="\n".join(lines)
+        )
 
     def sweep(self, *, everything: bool = False) -> Swept:
         """Remove what crashed runs left: nodes whose owner is gone, and whatever bears the lab's names without a node.
