@@ -7,12 +7,15 @@ import os
 import re
 import struct
 import zlib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
+from bundles.sources.wheelhouse import normalized
 from bundles.tiny import SENTENCE, THOUGHT, TOOL_ARGUMENTS, TOOL_NAME
 from tests.compat.engines import RunningEngine, engine_release
 
@@ -191,3 +194,20 @@ def test_engine_loads_our_plugins_and_no_others(running_engine: RunningEngine) -
     assert "Failed to load plugin" not in log
     assert "Unknown vLLM environment variable" not in log
     assert running_engine.ready_after_s < 180
+
+
+def test_environment_lacks_only_what_was_left_out_on_purpose(engine_environment: Path) -> None:
+    """Every requirement in every METADATA of the installed environment, for Linux x86-64."""
+    (site_packages,) = engine_environment.glob("lib/python3.*/site-packages")
+    installed = {normalized(d.metadata["Name"]): d for d in distributions(path=[str(site_packages)])}
+    faults = set()
+    for distribution in installed.values():
+        for text in distribution.requires or ():
+            wanted = Requirement(text)
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            found = installed.get(normalized(wanted.name))
+            if found is None or not wanted.specifier.contains(found.version, prereleases=True):
+                faults.add(f"{wanted.name}: {found.version if found else 'missing'}")
+
+    assert faults == {"triton: missing", "torchaudio: missing", "torchcodec: missing"}
