@@ -10,20 +10,20 @@ from appliance.domain.preflight import Finding
 from bundles.release import Release
 
 ID: Final = "gateway-port"
-PORT: Final = 8443
 _GATEWAY: Final = "leeward-gateway.service"
 
 
 def evaluate(facts: NodeFacts, release: Release | None) -> Finding:  # noqa: ARG001  the same for every release
     """Ask whether the port is free, or held by the gateway of an earlier release."""
-    required = f"port {PORT} free or held by the gateway"
-    if PORT not in facts.listening_tcp_ports:
-        return passed(ID, observed=f"port {PORT} is free", required=required)
+    port = facts.gateway_port
+    required = f"port {port} free or held by the gateway"
+    if port not in facts.listening_tcp_ports:
+        return passed(ID, observed=f"port {port} is free", required=required)
     if _GATEWAY in facts.running_units:
-        return passed(ID, observed=f"port {PORT} is held by the gateway", required=required)
+        return passed(ID, observed=f"port {port} is held by the gateway", required=required)
     return failed(
         ID,
-        observed=f"port {PORT} is held by another program",
+        observed=f"port {port} is held by another program",
         required=required,
-        remedy=f"Find it with `ss -ltnp sport = :{PORT}` and stop it, or move it to another port.",
+        remedy=f"Find it with `ss -ltnp sport = :{port}` and stop it, or move it to another port.",
     )

@@ -37,6 +37,8 @@ class Gpu:
     nvlinks_total: int | None
     pci_bus_id: str | None = None
     slowdown_temperature_c: int | None = None
+    pcie_width: int | None = None
+    pcie_width_maximum: int | None = None
     recovery_action: str | None = None
     """The driver's own verdict (NVML field 230), such as `gpu-reset`; `none` where all is well."""
 
@@ -95,6 +97,8 @@ class NodeFacts:
     """Digests that the store already holds, so that an import need not make room for them."""
     running_units: frozenset[str] = frozenset()
     """Units of Leeward whose control group holds processes."""
+    gateway_port: int = 8443
+    """The port that the site's configuration gives to the gateway."""
 
     def filesystem(self, path: str) -> Filesystem | None:
         """Return the observation for `path`, or `None` where it was not observed."""

@@ -185,6 +185,11 @@ def _gpu_links_and_rows(gpu: Gpu, name: str) -> Iterator[Alert]:
             "gpu-recovery", Severity.FAIL, f"{name} needs recovery",
             f"The driver asks for {gpu.recovery_action}. Stop the engine, then reset the GPU or restart the node.",
         )  # fmt: skip
+    if gpu.pcie_width is not None and gpu.pcie_width < (gpu.pcie_width_maximum or 0):
+        yield _alert(
+            "gpu-pcie", Severity.WARN, f"{name} runs on fewer PCIe lanes",
+            f"x{gpu.pcie_width} of x{gpu.pcie_width_maximum}. Power the node off and reseat the board or its riser.",
+        )  # fmt: skip
     if gpu.nvlinks_active is not None and gpu.nvlinks_total and gpu.nvlinks_active < gpu.nvlinks_total:
         yield _alert(
             "gpu-nvlink", Severity.WARN, f"{name} has NVLinks down",

@@ -30,6 +30,7 @@ from bundles.release import BundleKind, Release
 
 LOOK_BACK: Final = 1_000
 _FIGURES: Final = "export.json"
+_WORK_ID: Final = r"[A-Za-z0-9-]{1,64}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class EvidenceExports:
         Raises LedgerUnavailable, Canceled.
         """
         folder = self._work(work_id)
-        _discard(folder)
+        self._discard_all()
         folder.mkdir(parents=True, mode=0o700)
         return EvidenceWriter(self._ports, folder, is_canceled).write(node=self._node, at=at)
 
@@ -103,9 +104,16 @@ class EvidenceExports:
         return sha256_hex(first.read_bytes()) if first.is_file() else None
 
     def _work(self, work_id: str) -> Path:
-        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", work_id):
+        if not re.fullmatch(_WORK_ID, work_id):
             raise RequestInvalid(detail=f"{work_id!r} is not an operation's id", remedy="Name the operation by its id.")
         return self._places.work / work_id
+
+    def _discard_all(self) -> None:
+        """Remove this and every other work folder: one operation runs at a time, so theirs have ended unsigned."""
+        if self._places.work.is_dir():
+            for folder in self._places.work.iterdir():
+                if re.fullmatch(_WORK_ID, folder.name) and folder.is_dir():
+                    _discard(folder)
 
     def _ended(self, out: Path) -> SignedEvidence | None:
         """Return the export into `out` that a killed run ended, from its entry in the audit log."""

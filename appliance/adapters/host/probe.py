@@ -20,7 +20,7 @@ from appliance.adapters.nvml import NvmlProbe
 from appliance.domain.node import Filesystem, NodeFacts
 from appliance.ports import Clock
 
-WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/var/cache/leeward-engine", "/var/lib/leeward")  # noqa: S108  observed, not written to
+WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/dev/shm", "/var/cache/leeward-engine", "/var/lib/leeward")  # noqa: S108  observed, not written to
 STORE: Final = "/var/lib/leeward/store/sha256"
 _SECURE_BOOT: Final = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 """The UEFI global variable: four bytes of attributes, then one byte, 1 where it is on."""
@@ -46,12 +46,14 @@ class HostProbe:
         clock: Clock,
         root: Path = Path("/"),
         paths: tuple[str, ...] = WATCHED_PATHS,
+        gateway_port: int = 8443,
         synchronized: Callable[[], bool | None] = clock_synchronized,
     ) -> None:
         self._gpus = gpus
         self._clock = clock
         self._root = root
         self._paths = paths
+        self._gateway_port = gateway_port
         self._synchronized = synchronized
 
     def facts(self) -> NodeFacts:
@@ -88,6 +90,7 @@ class HostProbe:
             pci_gpu_count=self._pci_gpu_count(),
             stored_sha256=self._stored_sha256(),
             running_units=self._running_units(),
+            gateway_port=self._gateway_port,
         )
 
     def _path(self, relative: str) -> Path:

@@ -48,14 +48,15 @@ class SystemdServices:
 
     def active_state(self, unit: str) -> str:
         """Return ActiveState; a unit that does not exist is `inactive` to systemd, and so here."""
-        return self._property(unit, "ActiveState")
+        return self._show(unit)["ActiveState"]
 
     def started_at(self, unit: str) -> datetime | None:
         """Return when the unit last became active; `None` while it is not."""
-        if self.active_state(unit) != "active":
+        shown = self._show(unit)
+        text = shown["ActiveEnterTimestamp"]
+        if shown["ActiveState"] != "active" or not re.fullmatch(r"@\d+", text):
             return None
-        text = self._property(unit, "ActiveEnterTimestamp", "--timestamp=unix")
-        return datetime.fromtimestamp(int(text[1:]), tz=UTC) if re.fullmatch(r"@\d+", text) else None
+        return datetime.fromtimestamp(int(text[1:]), tz=UTC)
 
     def log_tail(self, unit: str, lines: int) -> str:
         """Return the newest lines of the unit's log, oldest first; at most 10,000."""
@@ -66,9 +67,18 @@ class SystemdServices:
     def _act(self, verb: str, unit: str) -> None:
         _run([self._systemctl, "--no-ask-password", verb, _checked(unit)], timeout_s=self._act_timeout_s)
 
-    def _property(self, unit: str, name: str, *options: str) -> str:
-        command = [self._systemctl, "show", "--value", f"--property={name}", *options, _checked(unit)]
-        return _run(command, timeout_s=self._read_timeout_s).strip()
+    def _show(self, unit: str) -> dict[str, str]:
+        """Return the unit's state and start; raises CommandFailed where systemd leaves either out."""
+        names = ("ActiveState", "ActiveEnterTimestamp")
+        options = [f"--property={','.join(names)}", "--timestamp=unix"]
+        text = _run([self._systemctl, "show", *options, _checked(unit)], timeout_s=self._read_timeout_s)
+        shown = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        if not shown.keys() >= set(names):
+            raise CommandFailed(
+                detail=f"`systemctl show {unit}` told {', '.join(shown) or 'nothing'}, not {' and '.join(names)}",
+                remedy="Leeward needs systemd 251 or newer; Debian 12 has 252.",
+            )
+        return shown
 
 
 def _checked(unit: str) -> str:

@@ -130,6 +130,8 @@ def _gpu(index: int, handle: Any) -> Gpu:  # noqa: ANN401  pynvml has no types
         slowdown_temperature_c=_optional(
             lambda: pynvml.nvmlDeviceGetTemperatureThreshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
         ),
+        pcie_width=_optional(lambda: int(pynvml.nvmlDeviceGetCurrPcieLinkWidth(handle))),
+        pcie_width_maximum=_optional(lambda: int(pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle))),
         recovery_action=_recovery_action(handle),
     )
 

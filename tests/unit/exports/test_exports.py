@@ -189,8 +189,8 @@ def test_signing_again_after_its_end_changes_nothing(site: Site) -> None:
 
 
 def test_the_same_records_give_the_same_bytes(site: Site) -> None:
-    first = {path.relative_to(site.places.work / "a"): path.read_bytes() for path in files_of(site.collect("a"))}
-    second = {path.relative_to(site.places.work / "b"): path.read_bytes() for path in files_of(site.collect("b"))}
+    first = contents(site.collect("a"))
+    second = contents(site.collect("b"))
 
     assert first == second
     assert len(first) == 12
@@ -285,6 +285,13 @@ def test_collecting_begins_anew_after_a_kill(site: Site) -> None:
     assert not (folder / "usage" / "half.csv").exists()
 
 
+def test_what_an_export_left_unsigned_is_gone_with_the_next(site: Site) -> None:
+    site.collect("op-7")
+    site.export("op-8")
+
+    assert list(site.places.work.iterdir()) == []
+
+
 def test_a_missing_destination_is_refused_before_anything_is_made(site: Site, tmp_path: Path) -> None:
     site.collect()
 
@@ -324,8 +331,8 @@ def with_usage(site: Site, usage: Callable[[], TwinUsage]) -> EvidenceExports:
     return EvidenceExports(ports, site.places, node="n")
 
 
-def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -242,6 +242,7 @@ def test_a_systemd_that_does_not_answer_is_unknown_and_nobody_is_called_down(ben
         ({"row_remap_failed": True}, "gpu-row-remap", Severity.FAIL),
         ({"row_remap_pending": True}, "gpu-row-remap", Severity.WARN),
         ({"recovery_action": "gpu-reset"}, "gpu-recovery", Severity.FAIL),
+        ({"pcie_width": 8}, "gpu-pcie", Severity.WARN),
         ({"nvlinks_active": 17}, "gpu-nvlink", Severity.WARN),
     ],
 )
@@ -261,7 +262,7 @@ def test_a_sick_gpu_is_named_with_its_number(
 
 def test_what_a_gpu_does_not_tell_raises_no_alert(bench: Bench) -> None:
     unknown = ("temperature_c", "ecc_uncorrected", "ecc_enabled", "row_remap_pending", "row_remap_failed")
-    bench.see_gpu(1, **dict.fromkeys((*unknown, "recovery_action", "nvlinks_active", "nvlinks_total")))
+    bench.see_gpu(1, **dict.fromkeys((*unknown, "recovery_action", "pcie_width", "nvlinks_active", "nvlinks_total")))
 
     assert bench.report().alerts == ()
 

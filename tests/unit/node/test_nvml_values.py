@@ -59,6 +59,8 @@ OPTIONAL = [
     "pci_bus_id",
     "slowdown_temperature_c",
     "recovery_action",
+    "pcie_width",
+    "pcie_width_maximum",
 ]
 
 

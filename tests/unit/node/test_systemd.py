@@ -29,8 +29,10 @@ def test_state_start_and_log_come_from_systemd(tmp_path: Path) -> None:
     made = services(
         tmp_path,
         f'echo "$@" >> {tmp_path}/calls\n'
-        'case "$*" in\n*ActiveState*) echo active;;\n'
-        "*ActiveEnterTimestamp*) echo @1795500000;;\n*--lines*) echo line;;\nesac",
+        'case "$1" in\n'
+        "show) printf 'ActiveState=active\\nActiveEnterTimestamp=@1795500000\\n';;\n"
+        "--unit*) echo line;;\n"
+        "esac",
     )
 
     made.start(UNIT)
@@ -41,7 +43,14 @@ def test_state_start_and_log_come_from_systemd(tmp_path: Path) -> None:
 
 
 def test_a_unit_that_is_not_active_has_no_start(tmp_path: Path) -> None:
-    assert services(tmp_path, "echo inactive").started_at(UNIT) is None
+    assert (
+        services(tmp_path, "echo ActiveState=inactive; echo ActiveEnterTimestamp=@1795500000").started_at(UNIT) is None
+    )
+
+
+def test_a_systemd_that_leaves_out_what_was_asked_is_an_error_and_not_a_guess(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed):
+        services(tmp_path, "echo ActiveState=active").active_state(UNIT)
 
 
 def test_a_failure_carries_what_systemd_said(tmp_path: Path) -> None:
