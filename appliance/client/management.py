@@ -21,7 +21,7 @@ from appliance.domain.audit import AuditEntry
 from appliance.domain.errors import DaemonUnreachable
 from appliance.domain.events import EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
 from appliance.domain.health import HealthReport
-from appliance.domain.license import LicenseStatus
+from appliance.domain.license import Attestation, LicenseStatus
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import OperationId, OperationKind
 from appliance.domain.preflight import Finding
@@ -163,6 +163,10 @@ class ApplianceClient:
     async def license(self) -> LicenseStatus:
         """Return licence terms, attestations and what follows from them."""
         return await self._get("/v1/license", LicenseStatus)
+
+    async def attest(self, statement: Mapping[str, str]) -> Attestation:
+        """Record a person's statement; fields as in `domain.license.Statement`. Raises RequestInvalid."""
+        return from_plain(await self._ask("POST", "/v1/license/attestations", json=dict(statement)), Attestation)
 
     async def keys(self) -> tuple[ApiKey, ...]:
         """Return all API keys; no secret is in them."""

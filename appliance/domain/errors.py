@@ -6,7 +6,8 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
 │  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused
 ├─ TrustError           stop, call the publisher                          exit 4
-│  └─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
+│  ├─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
+│  └─ AuditBroken
 ├─ LicenseError         call the licence owner                            exit 5
 │  └─ TermsNotAccepted, AttestationDue
 ├─ NodeError            fix the machine                                   exit 3
@@ -86,6 +87,13 @@ class DaemonUnreachable(OperatorError):
 
     code = "daemon-unreachable"
     title = "The management daemon does not answer"
+
+
+class AuditBroken(TrustError):
+    """The audit log does not hold together, or does not lead to the head that someone kept."""
+
+    code = "audit-broken"
+    title = "The audit log does not hold"
 
 
 class LicenseError(LeewardError):
@@ -205,7 +213,7 @@ class InternalError(LeewardError):
 
 
 __all__ = [
-    "AttestationDue", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
+    "AttestationDue", "AuditBroken", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
     "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
     "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
