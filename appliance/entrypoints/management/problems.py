@@ -24,6 +24,7 @@ from appliance.domain.errors import (
     StoreFull,
     TrustError,
 )
+from bundles.errors import StoreUnusable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -40,6 +41,7 @@ HTTP_STATUS: dict[type[LeewardError], HTTPStatus] = {
     LicenseError: HTTPStatus.CONFLICT,
     NodeError: HTTPStatus.SERVICE_UNAVAILABLE,
     StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    StoreUnusable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineError: HTTPStatus.SERVICE_UNAVAILABLE,
     Canceled: HTTPStatus.CONFLICT,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
