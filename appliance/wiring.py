@@ -76,7 +76,7 @@ def real_world(settings: Settings) -> World:
     gpus = NvmlProbe() if twin is None else preload_mock_nvml(twin)
     services = SystemdServices()
     return World(
-        probe=HostProbe(gpus=gpus, clock=SystemClock()),
+        probe=HostProbe(gpus=gpus, clock=SystemClock(), gateway_port=settings.gateway.port),
         services=services,
         engine=VllmEngine(settings.paths.engine_socket, services=services),
         runner=AnsibleRunner(settings.paths.data / "state/ansible"),
