@@ -17,6 +17,11 @@ def gpus(release: Release | None) -> int:
     return release.requirements.gpus if release and release.requirements else 0
 
 
+def nothing(release: Release | None) -> str:
+    """Say why no GPU is asked for."""
+    return "nothing: no release is named" if release is None else "nothing: the release needs no GPU"
+
+
 def gpu_memory_bytes(release: Release | None) -> int:
     """Return what each GPU must have."""
     return release.requirements.gpu_memory_bytes if release and release.requirements else 0

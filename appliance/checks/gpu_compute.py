@@ -19,7 +19,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     """Compare every GPU's compute capability with 9.0."""
     required = "≥ 9.0 for FP8"
     if demand.computes_on(release) is Device.CPU:
-        return passed(ID, observed="not needed", required="nothing: the release computes on the CPU")
+        return passed(ID, observed="not needed", required=demand.nothing(release))
     if finding := gpus.unasked(ID, facts, release, required=required):
         return finding
     lowest = min(gpu.compute_capability for gpu in facts.gpus)

@@ -17,7 +17,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     """Count what the driver shows; without a driver, what the PCI bus shows."""
     needed = demand.gpus(release)
     if not needed:
-        return passed(ID, observed=str(len(facts.gpus)), required="nothing: no GPU is needed")
+        return passed(ID, observed=str(len(facts.gpus)), required=demand.nothing(release))
     required = f"≥ {needed}"
     if len(facts.gpus) >= needed:
         return passed(ID, observed=_names(facts), required=required)

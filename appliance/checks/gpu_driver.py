@@ -20,7 +20,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     required = f"≥ {minimum}" if minimum else "a driver that is loaded"
     if not demand.gpus(release):
         observed = facts.driver.version if facts.driver else "not needed"
-        return passed(ID, observed=observed, required="nothing: no GPU is needed")
+        return passed(ID, observed=observed, required=demand.nothing(release))
     if facts.driver is None:
         return _missing(facts, release, required=required)
     if minimum and version(facts.driver.version) < version(minimum):

@@ -14,11 +14,11 @@ from bundles.release import Release
 def unasked(check: str, facts: NodeFacts, release: Release | None, *, required: str) -> Finding | None:
     """Conclude where no GPU is needed or none can be seen; `None` where the check must look."""
     if release is not None and not demand.gpus(release):
-        return passed(check, observed="not needed", required="nothing: the release computes on the CPU")
+        return passed(check, observed="not needed", required=demand.nothing(release))
     if facts.gpus:
         return None
     if release is None:
-        return passed(check, observed="no GPU is seen", required="nothing: no release is named")
+        return passed(check, observed="no GPU is seen", required=demand.nothing(release))
     return warned(
         check,
         observed="unknown: " + (facts.driver_error or "the driver shows no GPU"),

@@ -17,7 +17,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     """Compare installed memory with the release's figure; what is free now changes too fast to judge by."""
     needed = release.requirements.memory_bytes if release and release.requirements else 0
     observed = f"{gigabytes(facts.memory_total_bytes)}, {gigabytes(facts.memory_available_bytes)} of it available"
-    required = f"≥ {gigabytes(needed)}"
+    required = f"≥ {gigabytes(needed)}" if release else "nothing: no release is named"
     if facts.memory_total_bytes >= needed:
         return passed(ID, observed=observed, required=required)
     return failed(

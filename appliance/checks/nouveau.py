@@ -19,7 +19,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     if "nouveau" not in facts.kernel_modules:
         return passed(ID, observed="not loaded", required=required)
     if not demand.gpus(release):
-        return passed(ID, observed="loaded", required="nothing: no GPU is needed")
+        return passed(ID, observed="loaded", required=demand.nothing(release))
     return failed(
         ID,
         observed="loaded",

@@ -17,7 +17,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     """Ask whether the GPU driver's module loads under this firmware's rules."""
     observed = {True: "on", False: "off", None: "unknown"}[facts.secure_boot]
     if not demand.gpus(release):
-        return passed(ID, observed=observed, required="nothing: no kernel module is needed")
+        return passed(ID, observed=observed, required=demand.nothing(release))
     if facts.driver is not None:
         return passed(ID, observed=f"{observed}; the driver's module is loaded", required="the driver's module loads")
     required = "off, or the module's signing key enrolled"
