@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -25,6 +25,7 @@ from console import themes
 from console.capabilities import Capabilities, Profile
 from console.management import Management
 from console.output import GlyphFilter, LeanOutput, QuietDriver
+from console.render import text
 from console.render.help import help_lines
 from console.render.keys import tab_line
 from console.screens.base import ConsoleScreen
@@ -45,11 +46,6 @@ DRAW_SOON_S = 0.2
 LOOK_TIMEOUT_S = 10.0
 
 TABS = (("1", "Health"), ("2", "Operations"))
-
-
-def utc_now() -> datetime:
-    """Return the present time in UTC."""
-    return datetime.now(UTC)
 
 
 class ConsoleApp(LeanOutput, inherit_bindings=False):
@@ -79,7 +75,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         management: Management,
         capabilities: Capabilities,
         *,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime],
         lean: bool = True,
     ) -> None:
         quiet = capabilities.profile is Profile.SERIAL
@@ -126,6 +122,11 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         self.push_screen(UnreachableScreen())
         self.set_interval(TICK_S, self._draw)
         self.look()
+
+    def on_unmount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
 
     # What is seen
 
@@ -205,10 +206,13 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
 
     def say(self, error: LeewardError) -> None:
         """Show what went wrong and what to do, until it is closed."""
+        width = self.size.width - 2
         lines = [
-            Content.styled(f"{error.title}.", "bold $error"), Content(error.detail), Content(""),
-            Content.assemble("Remedy   ", (error.remedy, "bold")), Content.styled(f"Code     {error.code}", "$mute"),
-        ]  # fmt: skip
+            Content.styled(f"{error.title}.", "bold $error"),
+            *text.labelled("Why", error.detail, width),
+            *text.labelled("Remedy", error.remedy, width, style="bold"),
+            *text.labelled("Code", error.code, width),
+        ]
         self.push_screen(TextPage(error.title, lines))
 
     # Where to go
@@ -265,18 +269,26 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         self.look_now()
 
     def action_log(self) -> None:
-        """Open the events of the node; an operation's screen opens its own log."""
+        """Open the log of the present screen."""
+        if isinstance(self.screen, ConsoleScreen):
+            self.screen.open_log()
+
+    def open_events(self) -> None:
+        """Show the node's events."""
         events = self.observed.report.events if self.observed.report else ()
         lines = [Content(f"{event.at:%Y-%m-%d %H:%M:%SZ}  {event.severity.value:<5} {event.text}") for event in events]
         self.push_screen(TextPage("Events", lines or [Content("No event is known.")]))
 
     def action_help(self) -> None:
-        """Open help for this screen."""
-        screen = self.screen
-        if isinstance(screen, ConsoleScreen):
-            bindings = [active.binding for active in screen.active_bindings.values()]
-            keys = [(binding.key_display or binding.key, binding.description) for binding in bindings]
-            self.push_screen(TextPage("Help", help_lines(screen.TITLE_WORDS, screen.HELP_LINES, keys)))
+        """Open help for the present screen."""
+        if isinstance(self.screen, ConsoleScreen):
+            self.screen.open_help()
+
+    def open_help_of(self, screen: ConsoleScreen) -> None:
+        """Show what a screen means and which keys are live on it."""
+        bindings = [active.binding for active in screen.active_bindings.values()]
+        keys = [(binding.key_display or binding.key, binding.description) for binding in bindings]
+        self.push_screen(TextPage("Help", help_lines(screen.TITLE_WORDS, screen.HELP_LINES, keys)))
 
     def action_leave(self) -> None:
         """Leave; operations go on."""

@@ -9,33 +9,37 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from appliance.client import ApplianceClient
+from appliance.client import ApplianceClient, socket_path
 from bundles.errors import LeewardError
 from console import plain
 from console.capabilities import Capabilities, Profile, choose
 
-SOCKET = Path("/run/leeward/management.sock")
-FALLBACK_LINES, FALLBACK_COLUMNS = 24, 80
 
+def main(
+    arguments: Sequence[str] | None = None, *, now: Callable[[], datetime] | None = None, lean: bool = True
+) -> None:
+    """Run the console; exits with the status of the error tree where the daemon cannot be read.
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the console; exits with the status of the error tree where the daemon cannot be read."""
+    Tests give a clock of their own, and leave out our output layer to compare it with Textual's.
+    """
     options = _parser().parse_args(arguments)
     forced = Profile(options.profile) if options.profile else None
     capabilities = choose(os.environ, tty=_tty(), forced=forced, plain=options.plain)
     if capabilities.profile is Profile.NONE:
         sys.exit(asyncio.run(_print_summary(options.socket)))
-    sys.exit(_run_app(options.socket, capabilities))
+    os.environ.update(_textual_settings(capabilities))
+    sys.exit(asyncio.run(_show(options.socket, capabilities, now=now or _utc_now, lean=lean)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="leeward-console", description="Show this node. Leaving the console stops nothing: operations go on."
     )
-    parser.add_argument("--socket", type=Path, default=SOCKET, help="the daemon's socket (default: %(default)s)")
+    parser.add_argument("--socket", type=Path, default=socket_path(), help="the daemon's socket (default: %(default)s)")
     screens = [profile.value for profile in Profile if profile is not Profile.NONE]
     parser.add_argument("--profile", choices=screens, help="output profile; without it, chosen by the terminal")
     parser.add_argument("--plain", action="store_true", help="print the node's health as text and end")
@@ -59,18 +63,17 @@ async def _print_summary(socket: Path) -> int:
     return 0
 
 
-def _run_app(socket: Path, capabilities: Capabilities) -> int:
-    os.environ.update(_textual_settings(capabilities))
-    return asyncio.run(_show(socket, capabilities))
-
-
-async def _show(socket: Path, capabilities: Capabilities) -> int:
+async def _show(socket: Path, capabilities: Capabilities, *, now: Callable[[], datetime], lean: bool) -> int:
     from console.app import ConsoleApp  # noqa: PLC0415  Textual reads the environment when it is imported
 
     async with ApplianceClient(socket) as client:
-        app = ConsoleApp(client, capabilities)
+        app = ConsoleApp(client, capabilities, now=now, lean=lean)
         await app.run_async(mouse=False)
         return app.return_code or 0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _textual_settings(capabilities: Capabilities) -> dict[str, str]:

@@ -185,7 +185,7 @@ def service_rows(report: HealthReport, history: History, frame: Frame) -> list[C
         return [_state("", text.OFF, Content(f"  {why}"), frame)]
     if not engine.live:
         note = f"  The engine is not running; its unit is {engine.unit_state}."
-        return [_state("", _word(report, "engine", known=True), Content(note), frame)]
+        return [_state("", _word(report, "engine", known=False), Content(note), frame)]
     first, each = engine.time_to_first_token_p50_s, engine.inter_token_p50_s
     figures = [
         _Figure(name="Engine", code="engine", value=Content(_readiness(engine)), known=engine.ready is not None,

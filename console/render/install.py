@@ -96,13 +96,15 @@ def finding_rows(findings: tuple[Finding, ...] | None, refusal: LeewardError | N
     return [_finding(finding, frame) for finding in worst_first]
 
 
-def refusal_lines(refusal: LeewardError | None, findings: tuple[Finding, ...] | None) -> list[Content]:
+def refusal_lines(refusal: LeewardError | None, findings: tuple[Finding, ...] | None, frame: Frame) -> list[Content]:
     """Draw why the check could not be made, or what to do about what it found."""
     if refusal is not None:
         return [
-            Content(""), Content.styled(f"{refusal.title}.", "bold $error"), Content(refusal.detail),
-            Content.assemble(text.muted("Remedy   "), (refusal.remedy, "bold")),
-        ]  # fmt: skip
+            Content(""),
+            Content.styled(f"{refusal.title}.", "bold $error"),
+            *text.labelled("Why", refusal.detail, frame.width),
+            *text.labelled("Remedy", refusal.remedy, frame.width, style="bold"),
+        ]
     bad = [finding for finding in findings or () if finding.outcome is not Outcome.PASS]
     remedies = [Content.assemble((f"{finding.check}: ", "bold"), finding.remedy) for finding in bad[:4]]
     return [Content(""), *remedies] if remedies else []

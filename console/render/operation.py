@@ -211,17 +211,17 @@ def finding_row(finding: FindingReported, frame: Frame) -> Content:
     return Content.assemble(word, "  ", name, "  ", seen, "  ", needed).truncate(frame.width, ellipsis=True)
 
 
-def result_lines(view: OperationView) -> list[Content]:
-    """Draw how the operation ended: what, why, what harm, what now. Long texts wrap."""
+def result_lines(view: OperationView, frame: Frame) -> list[Content]:
+    """Draw how the operation ended: what, why, what harm, what now."""
     if view.error is not None:
         failed = next((step for step in view.steps if step.state is StepState.FAILED), None)
         harm = HARM[failed.name] if failed else "Nothing more is being done."
         return [
             Content.styled(f"{view.error.title}.", "bold $error"),
-            Content(view.error.detail),
-            Content.assemble(text.muted("Harm     "), harm),
-            Content.assemble(text.muted("Remedy   "), (view.error.remedy, "bold")),
-            text.muted(f"Code     {view.error.code}"),
+            *text.labelled("Why", view.error.detail, frame.width),
+            *text.labelled("Harm", harm, frame.width),
+            *text.labelled("Remedy", view.error.remedy, frame.width, style="bold"),
+            *text.labelled("Code", view.error.code, frame.width),
         ]
     if view.state is OperationState.CANCELED:
         return [
@@ -249,12 +249,8 @@ def work_lines(view: OperationView, measured: Pace | None, frame: Frame, room: i
     head = progress_lines(view, measured, frame)
     if view.task_counts.total or view.tasks:
         head.append(counts_line(view))
-    foot = result_lines(view)
-    if foot and head:
-        foot = [Content(""), *foot]
-    # A wrapped line of the result needs more than one row.
-    foot_rows = sum(1 + line.cell_length // max(1, frame.width) for line in foot)
-    left = max(0, room - len(head) - foot_rows - 1)
+    foot = result_lines(view, frame)
+    left = max(0, room - len(head) - len(foot) - 2)
     step = view.current_step
     if step is not None and step.name is StepName.PREFLIGHT and view.findings:
         worst_first = sorted(view.findings, key=lambda finding: ("fail", "warn", "pass").index(finding.outcome))
@@ -263,7 +259,8 @@ def work_lines(view: OperationView, measured: Pace | None, frame: Frame, room: i
         middle = [task_row(task, frame) for task in view.tasks[-left:]] if left else []
     else:
         middle = summary_rows(view, frame)[-left:] if left else []
-    return [*head, *([Content("")] if head and middle else []), *middle, *foot]
+    blocks = [block for block in (head, middle, foot) if block]
+    return [line for place, block in enumerate(blocks) for line in ([Content("")] if place else []) + block]
 
 
 def log_lines(view: OperationView, frame: Frame, room: int) -> list[Content]:
@@ -278,7 +275,7 @@ def hint(view: OperationView) -> Content:
         return text.muted(f"{asked}You can close this console: the operation goes on.")
     if view.state is OperationState.SUCCEEDED:
         return text.muted("Nothing runs now. Press 1 for the health of this node.")
-    return text.muted("Nothing runs now. Your answers are kept; r starts it again, finished work is not repeated.")
+    return text.muted("Nothing runs now. r starts it again; finished work is not repeated.")
 
 
 def _step(step: StepView, place: int, view: OperationView, frame: Frame) -> Content:

@@ -6,6 +6,7 @@ not known is `??`; what does not apply is `--`; neither is ever drawn as zero.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -58,6 +59,14 @@ def fit(text: str, width: int) -> str:
 def pad(content: Content, width: int) -> Content:
     """Pad a styled piece to `width` cells, or cut it with an ellipsis."""
     return content.truncate(width, ellipsis=True, pad=True)
+
+
+def labelled(label: str, sentence: str, width: int, *, style: str = "") -> list[Content]:
+    """Set a sentence beside a quiet label of eight columns; what wraps stays beside it."""
+    lines = textwrap.wrap(sentence, max(20, width - 9)) or [""]
+    return [
+        Content.assemble(muted(f"{label if place == 0 else '':<9}"), (line, style)) for place, line in enumerate(lines)
+    ]
 
 
 def ends(left: Content, right: Content, width: int) -> Content:

@@ -68,18 +68,27 @@ class ConsoleScreen(Screen[Any]):
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """Return the keys of the bottom line, from this screen's live bindings."""
-        keys = []
+        keys: dict[tuple[str, str], None] = {}
         for active in self.active_bindings.values():
             binding = active.binding
             if binding.show and active.enabled and active.node in (self, self.app):
-                keys.append((binding.key_display or binding.key, binding.description))
-        return keys
+                # A binding of several keys is live once for each of them.
+                keys[binding.key_display or binding.key, binding.description] = None
+        return list(keys)
 
     def strip(self, content: Content, *, alarming: bool) -> None:
         """Draw the top line."""
         row = self.query_one("#strip", Row)
         row.set_class(alarming, "-bad")
         row.show(content)
+
+    def open_log(self) -> None:
+        """Open the log of what this screen is about: without one of its own, the node's events."""
+        self.console.open_events()
+
+    def open_help(self) -> None:
+        """Open help for this screen."""
+        self.console.open_help_of(self)
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.redraw)

@@ -52,13 +52,17 @@ class HealthScreen(ConsoleScreen):
         if report is None:
             return
         if self.focused is None:
-            self.call_after_refresh(self.focus_next)
+            self.call_after_refresh(self._focus_first)
         gpus = self._section("gpus")
         gpus.note(health.gpus_note(report), beside_title=not outer.wide)
         gpus.show_rows(health.gpu_rows(report, watch.history, inner), quiet=(0,))
         self._section("service").show_rows(health.service_rows(report, watch.history, inner))
         self._section("system").show_rows(health.system_rows(report, inner))
         self._section("events").show_rows([health.event_line(event, inner) for event in report.events])
+
+    def _focus_first(self) -> None:
+        if self.focused is None:
+            self.focus_next()
 
     def action_open(self) -> None:
         """Open what the focused row is about."""

@@ -36,13 +36,12 @@ class Answers:
     accepted: bool = False
 
     def attestation(self) -> str:
-        """Return the statement as the daemon reads it."""
+        """Return the statement as the daemon reads it (`appliance.domain.license.statement_from_json`)."""
         return json.dumps({
             "legal_entity": self.legal_entity,
             "signatory": self.signatory,
             "role": self.role,
-            "band": self.band.value if self.band else None,
-            "accept_terms": self.accepted,
+            "band": self.band.value if self.band else "",
         })  # fmt: skip
 
 
@@ -57,7 +56,7 @@ class InstallScreen(ConsoleScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "next", "Next", key_display="Enter"),
         Binding("escape", "previous", "Back", key_display="Esc"),
-        Binding("tab", "app.focus_next", "Next field", key_display="Tab"),
+        Binding("tab", "next_field", "Next field", key_display="Tab"),
         Binding("r", "check", "Check again"),
     ]
 
@@ -119,7 +118,7 @@ class InstallScreen(ConsoleScreen):
         self.query_one("#hint", Row).show(text.muted("Nothing is changed on this node before the last page."))
         inner = self.frame(margin=8 if frame.wide else 4)
         self.query_one("#findings", Section).show_rows(install.finding_rows(self._findings, self._refusal, inner))
-        self.query_one("#refusal", Block).show_lines(install.refusal_lines(self._refusal, self._findings))
+        self.query_one("#refusal", Block).show_lines(install.refusal_lines(self._refusal, self._findings, frame))
         self.query_one("#summary", Block).show_lines(install.summary_lines(self.console.answers, self.console.node))
 
     def _open(self, page: int) -> None:
@@ -174,13 +173,17 @@ class InstallScreen(ConsoleScreen):
             self.refresh_bindings()
             self.redraw()
 
+    def action_next_field(self) -> None:
+        """Go to the page's next field."""
+        self.focus_next()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer the check on its page, and Tab where there is more than one field."""
         del parameters
         page = PAGES[self._page]
         if action == "check":
             return page == "check"
-        if action == "app.focus_next":
+        if action == "next_field":
             return page == "who"
         return True
 

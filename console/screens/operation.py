@@ -43,7 +43,6 @@ class OperationScreen(ConsoleScreen):
         self.view: OperationView | None = None
         self._pace: operation.Pace | None = None
         self._lost = False
-        self._log_page: TextPage | None = None
 
     def body(self) -> ComposeResult:
         yield Row(id="step-line")
@@ -105,9 +104,6 @@ class OperationScreen(ConsoleScreen):
     def _draw_log(self, view: OperationView) -> None:
         room = max(1, self.query_one("#log", Section).size.height)
         self.query_one("#log-lines", Block).show_lines(operation.log_lines(view, self.frame(), room))
-        if self._log_page is not None and self._log_page.is_current:
-            self._log_page.replace([Content(line) for line in view.log])
-            self._log_page.redraw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer Stop while it runs and Start again once it has not succeeded."""
@@ -119,11 +115,12 @@ class OperationScreen(ConsoleScreen):
             return ended and self.view is not None and self.view.state is not OperationState.SUCCEEDED
         return True
 
-    def action_log(self) -> None:
+    def open_log(self) -> None:
         """Open the whole log that the view keeps."""
-        if self.view is not None:
-            self._log_page = TextPage("Log", [Content(line) for line in self.view.log], at_end=True)
-            self.app.push_screen(self._log_page)
+        self.app.push_screen(TextPage("Log", self._whole_log, at_end=True))
+
+    def _whole_log(self) -> list[Content]:
+        return [Content(line) for line in self.view.log] if self.view is not None else []
 
     @work
     async def action_stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -30,29 +30,38 @@ class TextPage(ConsoleScreen):
         Binding("end,G", "edge(1)", "End", show=False),
     ]
 
-    def __init__(self, title: str, lines: Sequence[Content], *, at_end: bool = False) -> None:
+    def __init__(
+        self, title: str, lines: Sequence[Content] | Callable[[], Sequence[Content]], *, at_end: bool = False
+    ) -> None:
         super().__init__()
         self._heading = title
-        self._lines = list(lines)
+        self._lines = lines if callable(lines) else lambda: lines
         self._at_end = at_end
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="scroll", can_focus=False):
             yield Block(id="text")
 
+    def shown_keys(self) -> list[tuple[str, str]]:
+        """Return this page's own keys; those of the screen below do not apply."""
+        return [*(pair for pair in super().shown_keys() if pair[1] in ("Back", "Scroll", "Page")), ("q", "Leave")]
+
     def draw(self) -> None:
         frame = self.frame()
         self.strip(text.ends(Content(self._heading), Content(text.clock(frame.now)), frame.width), alarming=False)
-        self.query_one("#text", Block).show_lines(self._lines)
-        if self._at_end:
-            self._at_end = False
+        scroll = self.query_one("#scroll", VerticalScroll)
+        # A reader at the end of a log stays at its end.
+        follows = self._at_end or 0 < scroll.max_scroll_y <= scroll.scroll_offset.y
+        self._at_end = False
+        self.query_one("#text", Block).show_lines(self._lines())
+        if follows:
             self.call_after_refresh(self.action_edge, 1)
 
-    def replace(self, lines: Sequence[Content]) -> None:
-        """Show other lines; a reader at the end stays at the end."""
-        scroll = self.query_one("#scroll", VerticalScroll)
-        self._at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
-        self._lines = list(lines)
+    def open_log(self) -> None:
+        """Stay: a page on top of a page would hide the way back."""
+
+    def open_help(self) -> None:
+        """Stay, for the same reason."""
 
     def action_scroll(self, lines: int) -> None:
         """Move by lines."""

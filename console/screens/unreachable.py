@@ -27,10 +27,8 @@ class UnreachableScreen(ConsoleScreen):
         if trouble is not None:
             lines += [
                 Content(""),
-                Content(trouble.detail),
-                Content.assemble(
-                    text.muted("Harm     "), "Unknown from here. The engine and the gateway run without it."
-                ),
-                Content.assemble(text.muted("Remedy   "), (trouble.remedy, "bold")),
+                *text.labelled("Why", trouble.detail, frame.width),
+                *text.labelled("Harm", "Unknown from here. Engine and gateway run without the daemon.", frame.width),
+                *text.labelled("Remedy", trouble.remedy, frame.width, style="bold"),
             ]
         self.query_one("#text", Block).show_lines(lines)
