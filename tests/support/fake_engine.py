@@ -95,7 +95,8 @@ class FakeEngine:
 
     async def _whole(self, request: web.Request, seen: Seen) -> web.Response:
         await asyncio.sleep(self.script.first_gap_s)
-        while seen.generated < self.script.tokens:
+        tokens = self._tokens(seen)
+        while seen.generated < tokens:
             seen.generated += 1
             if self.script.gap_s:
                 await asyncio.sleep(self.script.gap_s)
@@ -124,11 +125,12 @@ class FakeEngine:
             return _event(head | {"choices": choices} | usage)
 
         await response.write(chunk({"role": "assistant", "content": ""}, None))
-        while seen.generated < self.script.tokens:
+        tokens = self._tokens(seen)
+        while seen.generated < tokens:
             if self.script.gap_s:
                 await asyncio.sleep(self.script.gap_s)
             seen.generated += 1
-            last = seen.generated == self.script.tokens
+            last = seen.generated == tokens
             await response.write(chunk({"content": f" word{seen.generated}"}, "stop" if last else None))
             if seen.generated == self.script.lose_after:
                 _cut(request)
@@ -141,6 +143,9 @@ class FakeEngine:
         await response.write(b"data: [DONE]\n\n")
         seen.finished = True
         return response
+
+    def _tokens(self, seen: Seen) -> int:
+        return min(self.script.tokens, seen.body.get("max_tokens") or self.script.tokens)
 
     def _usage(self, completion: int, *, final: bool) -> dict[str, Any]:
         usage: dict[str, Any] = {
