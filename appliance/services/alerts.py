@@ -23,6 +23,8 @@ DISK_FAIL_BYTES: Final = 2 * 10**9
 HOT_C: Final = 85
 """Where NVML gives no slowdown threshold; Hopper's own is 87."""
 SLOWDOWN_MARGIN_C: Final = 3
+UNKNOWN: Final = "unknown"
+"""The state of a unit that systemd was asked for in vain."""
 _GB: Final = 10**9
 
 
@@ -65,7 +67,12 @@ def _engine(signals: Signals) -> Iterator[Alert]:
         return
     if engine.unit_state in {"activating", "reloading"} or signals.engine_rises:
         return
-    if engine.unit_state != "active":
+    if engine.unit_state == UNKNOWN:
+        yield _alert(
+            "engine-unknown", Severity.WARN, "It is not known whether the engine runs",
+            "systemd does not answer. Run `systemctl list-jobs` and `systemctl status` on the node.",
+        )  # fmt: skip
+    elif engine.unit_state != "active":
         yield _alert(
             "engine-down",
             Severity.FAIL,
@@ -94,7 +101,12 @@ def _gateway(signals: Signals) -> Iterator[Alert]:
     system = signals.system
     if signals.engine is None:
         return
-    if system.gateway_state not in {"active", "activating", "reloading"}:
+    if system.gateway_state == UNKNOWN:
+        yield _alert(
+            "gateway-unknown", Severity.WARN, "It is not known whether the gateway runs",
+            "systemd does not answer. Run `systemctl list-jobs` and `systemctl status` on the node.",
+        )  # fmt: skip
+    elif system.gateway_state not in {"active", "activating", "reloading"}:
         yield _alert(
             "gateway-down",
             Severity.FAIL,

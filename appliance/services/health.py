@@ -29,7 +29,7 @@ from appliance.domain.health import (
 from appliance.domain.license import assess, note
 from appliance.domain.node import NodeFacts
 from appliance.ports import AuditLog, Clock, Engine, LicenseRegister, NodeProbe, ServiceManager, UsageReader
-from appliance.services.alerts import Signals, alerts
+from appliance.services.alerts import UNKNOWN, Signals, alerts
 from appliance.services.readiness import ENGINE_UNIT, Readiness, ReadinessProbe
 from bundles.release import Release
 
@@ -39,7 +39,6 @@ STARTUP_S: Final = 1_800.0
 GRACE_S: Final = {"usage-unsettled": 300.0}
 """Alerts that count only after they have lasted."""
 RECENT_EVENTS: Final = 20
-UNKNOWN: Final = "unknown"
 _BAD_OUTCOMES: Final = {"failed": Severity.FAIL, "refused": Severity.WARN, "canceled": Severity.WARN}
 
 

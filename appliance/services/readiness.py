@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
+
 from appliance.domain.errors import CommandFailed, EngineError
 from appliance.domain.health import is_known_answer
 from appliance.ports import Engine, ServiceManager
 from bundles.release import KnownAnswer
+
+log = structlog.get_logger()
 
 ENGINE_UNIT: Final = "leeward-engine.service"
 
@@ -117,8 +121,15 @@ class ReadinessProbe:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            readiness = self.ask()
-            self._stop.wait(self._limits.interval_s if readiness.ready else self._limits.retry_s)
+            is_ready = self._asked_safely()
+            self._stop.wait(self._limits.interval_s if is_ready else self._limits.retry_s)
+
+    def _asked_safely(self) -> bool:
+        try:
+            return self.ask().ready is True
+        except Exception:  # the outermost place of this thread; the last answer ages and becomes unknown
+            log.exception("known_question_not_asked")
+            return False
 
     def _started_at(self) -> datetime | None:
         try:

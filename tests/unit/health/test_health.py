@@ -229,6 +229,7 @@ def test_a_systemd_that_does_not_answer_is_unknown_and_nobody_is_called_down(ben
 
     assert report.verdict is Verdict.DEGRADED
     assert report.system.gateway_state == "unknown"
+    assert codes(report) == {"engine-unknown", "gateway-unknown"}
 
 
 @pytest.mark.parametrize(

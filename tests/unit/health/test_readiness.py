@@ -129,6 +129,32 @@ def test_the_thread_asks_at_once_and_again_and_stops_when_told(bench: Bench) -> 
     assert len(bench.engine.asked) == asked
 
 
+def test_a_question_that_breaks_does_not_end_the_asking(bench: Bench) -> None:
+    answers = iter([RuntimeError("unforeseen")])
+
+    def question() -> KnownAnswer:
+        for error in answers:
+            raise error
+        return QUESTION
+
+    probe = ReadinessProbe(
+        engine=bench.engine,
+        services=bench.services,
+        known_answer=question,
+        limits=ReadinessLimits(interval_s=0.01, retry_s=0.01),
+        monotonic=bench.watch,
+    )
+
+    probe.start()
+    for _ in range(500):
+        if bench.engine.asked:
+            break
+        threading.Event().wait(0.01)
+    probe.stop()
+
+    assert probe.last().ready is True
+
+
 @pytest.mark.parametrize(
     ("text", "expected", "known"),
     [("4", "4", True), (" 4\n", "4", True), ("44", "4", False), ("", "4", False), ("", "", False), (" ", " ", False)],
