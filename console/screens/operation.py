@@ -117,7 +117,7 @@ class OperationScreen(ConsoleScreen):
 
     def open_log(self) -> None:
         """Open the whole log that the view keeps."""
-        self.app.push_screen(TextPage("Log", self._whole_log, at_end=True))
+        self.app.push_screen(TextPage("Log", self._whole_log, follows=True))
 
     def _whole_log(self) -> list[Content]:
         return [Content(line) for line in self.view.log] if self.view is not None else []

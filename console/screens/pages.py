@@ -31,12 +31,12 @@ class TextPage(ConsoleScreen):
     ]
 
     def __init__(
-        self, title: str, lines: Sequence[Content] | Callable[[], Sequence[Content]], *, at_end: bool = False
+        self, title: str, lines: Sequence[Content] | Callable[[], Sequence[Content]], *, follows: bool = False
     ) -> None:
         super().__init__()
         self._heading = title
         self._lines = lines if callable(lines) else lambda: lines
-        self._at_end = at_end
+        self._follows = follows
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="scroll", can_focus=False):
@@ -51,10 +51,9 @@ class TextPage(ConsoleScreen):
         self.strip(text.ends(Content(self._heading), Content(text.clock(frame.now)), frame.width), alarming=False)
         scroll = self.query_one("#scroll", VerticalScroll)
         # A reader at the end of a log stays at its end.
-        follows = self._at_end or 0 < scroll.max_scroll_y <= scroll.scroll_offset.y
-        self._at_end = False
+        at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
         self.query_one("#text", Block).show_lines(self._lines())
-        if follows:
+        if self._follows and at_end:
             self.call_after_refresh(self.action_edge, 1)
 
     def open_log(self) -> None:
