@@ -30,10 +30,20 @@ Files
   export.json              the figures of this page
 
 How to check the audit log
-      leeward audit verify audit.jsonl --head {head}
-  Every entry holds the SHA-256 of the one before it and of itself:
-      entry_hash = SHA-256( previous_hash as 32 bytes || JSON of seq, at, actor, action, object, outcome,
-                            details with sorted keys, no spaces, UTF-8, characters unescaped )
+  Every entry holds the SHA-256 of the one before it and of itself. These lines need nothing of ours, only
+  Python 3; they stop at the first entry that does not follow, and print the head:
+
+      import hashlib, json
+      head = "0" * 64
+      for line in open("audit/audit.jsonl"):
+          entry = json.loads(line)
+          names = ("seq", "at", "actor", "action", "object", "outcome", "details")
+          text = json.dumps({{n: entry[n] for n in names}}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+          head = hashlib.sha256(bytes.fromhex(head) + text.encode("utf-8", "surrogatepass")).hexdigest()
+          assert head == entry["entry_hash"], entry["seq"]
+      print(head)
+
+  The head of this log is {head}
   An entry that was changed, removed or moved breaks the chain there. Compare the head with the one that you
   kept from the last export: the older log must be the beginning of this one. Whoever can write the whole log
   can make a new one that holds together; only a head kept elsewhere shows that. State of the chain: {state}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +117,26 @@ def test_an_auditor_verifies_the_export_on_another_machine_and_reads_every_recor
     assert chain.head in (files / "README.txt").read_text()
     assert (files / "release/release.json").read_bytes() == b'{"schema":"leeward-release/1"}'
     assert json.loads((files / "node/facts.json").read_text())["gpus"][0]["name"] == "NVIDIA H200"
+
+
+def test_the_lines_in_the_readme_check_the_log_without_leeward(site: Site) -> None:
+    folder = site.collect()
+    text = (folder / "README.txt").read_text()
+    begin = text.index("      import hashlib")
+    program = textwrap.dedent(text[begin : text.index("print(head)") + len("print(head)")])
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-c", program]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+    good = run()
+    log = folder / "audit/audit.jsonl"
+    log.write_text(log.read_text().replace('"ada"', '"eve"'))
+    bad = run()
+
+    assert good.stdout.strip() == json.loads((folder / "export.json").read_text())["audit_head"]
+    assert bad.returncode == 1
+    assert "AssertionError: 1" in bad.stderr
 
 
 def test_a_changed_byte_of_an_export_is_refused(site: Site) -> None:
