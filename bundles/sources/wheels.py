@@ -11,6 +11,7 @@ Table: `lock` (path from the recipe's folder), `shims` (a list of):
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,12 +61,11 @@ class WheelsSource:
 
     def fetch(self, into: Path) -> None:
         wheels = {wheel.name: wheel for wheel in Wheelhouse(self._context).fetch(self._pins)}
-        made = self._context.cache / "made-wheels"
-        made.mkdir(parents=True, exist_ok=True)
-        for name in self._shims:
-            wheel = SHIMS[name](made, wheels)
-            wheels[wheel.name] = wheel
-        ship(wheels.values(), into)
+        with tempfile.TemporaryDirectory(dir=self._context.cache, prefix=".shims-") as scratch:
+            for name in self._shims:
+                wheel = SHIMS[name](Path(scratch), wheels)
+                wheels[wheel.name] = wheel
+            ship(wheels.values(), into)
 
 
 def plugins_wheel(folder: Path, wheels: Mapping[str, Wheel]) -> Wheel:  # noqa: ARG001  one signature for all shims
