@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 SLOT = "26.11.0-e1"
-PROGRAM = '''
+PROGRAM = """
 import json, os, pathlib, socket, sys
 
 
@@ -63,7 +63,7 @@ def main():
             connection, _ = listening.accept()
             with connection:
                 connection.sendall(json.dumps(seen).encode())
-'''
+"""
 
 
 def make_slot(folder: Path) -> None:
