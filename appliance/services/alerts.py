@@ -86,7 +86,8 @@ def _engine(signals: Signals) -> Iterator[Alert]:
             Severity.FAIL,
             "The engine does not give the known answer",
             f"Seen: {engine.ready_note}. Restart it with "
-            "`systemctl restart leeward-engine`, and compare the slot with `leeward bundle verify`.",
+            "`systemctl restart leeward-engine`, and if it recurs import the release again from its medium, "
+            "which replaces damaged files.",
         )
     elif engine.ready is None:
         yield _alert(
