@@ -40,14 +40,29 @@ class StreamBroken(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """What is known of one answer so far. A value that grows, owned by one request."""
+    """What is known of one answer so far. A value that grows, owned by one request.
 
-    usage: TokenUsage = UNKNOWN_USAGE
+    `counts` is the newest usage object as it came, or already read: a stream brings one with every
+    chunk, and few of them are ever looked at.
+    """
+
+    counts: object = None
     source: UsageSource = UsageSource.NONE
     finish_reason: str | None = None
-    has_tokens: bool = False
     done: bool = False
     failed: bool = False
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The newest counts."""
+        if isinstance(self.counts, TokenUsage):
+            return self.counts
+        return usage_of(self.counts) or UNKNOWN_USAGE
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the engine has made a token."""
+        return self.source is not UsageSource.NONE and bool(self.usage.completion_tokens)
 
 
 class StreamMeter:
@@ -145,16 +160,13 @@ class StreamMeter:
         return None if is_final else payload[: cut[0]] + payload[cut[1] :]
 
     def _count(self, counts: object, *, is_final: bool, index: int) -> None:
-        usage = usage_of(counts)
-        if usage is None or (self.tally.source is UsageSource.FINAL and not is_final):
+        if not _has_counts(counts) or (self.tally.source is UsageSource.FINAL and not is_final):
             return
         if self._running is not None and not is_final:
-            self._running[index] = usage
-            usage = _sum(tuple(self._running.values()))
-        self.tally.usage = usage
+            self._running[index] = usage_of(counts) or UNKNOWN_USAGE
+            counts = _sum(tuple(self._running.values()))
+        self.tally.counts = counts
         self.tally.source = UsageSource.FINAL if is_final else UsageSource.CONTINUOUS
-        if usage.completion_tokens:
-            self.tally.has_tokens = True
 
 
 def tally_of_answer(body: bytes) -> Tally:
@@ -166,9 +178,8 @@ def tally_of_answer(body: bytes) -> Tally:
         return tally
     if not isinstance(answer, dict):
         return tally
-    usage = usage_of(answer.get("usage"))
-    if usage is not None:
-        tally.usage, tally.source, tally.has_tokens = usage, UsageSource.FINAL, bool(usage.completion_tokens)
+    if _has_counts(counts := answer.get("usage")):
+        tally.counts, tally.source = counts, UsageSource.FINAL
     choices = answer.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         reason = choices[0].get("finish_reason")
@@ -179,17 +190,18 @@ def tally_of_answer(body: bytes) -> Tally:
 
 def usage_of(counts: object) -> TokenUsage | None:
     """Read OpenAI's usage object; `None` if it has no token counts."""
-    if not isinstance(counts, dict):
-        return None
-    prompt, completion = _number(counts, "prompt_tokens"), _number(counts, "completion_tokens")
-    if prompt is None and completion is None:
+    if not isinstance(counts, dict) or not _has_counts(counts):
         return None
     return TokenUsage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        prompt_tokens=_number(counts, "prompt_tokens"),
+        completion_tokens=_number(counts, "completion_tokens"),
         cached_tokens=_number(counts.get("prompt_tokens_details"), "cached_tokens"),
         reasoning_tokens=_number(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _has_counts(counts: object) -> bool:
+    return _number(counts, "prompt_tokens") is not None or _number(counts, "completion_tokens") is not None
 
 
 def _number(counts: object, name: str) -> int | None:
@@ -251,7 +263,7 @@ def _tail_usage(payload: bytes) -> tuple[object, tuple[int, int]] | None:
     if at < 0 or not payload.endswith(b"}"):
         return None
     try:
-        return json.loads(payload[at + len(_USAGE) : -1]), (at, len(payload) - 1)
+        return json.loads(payload[at + len(_USAGE) : -1].decode()), (at, len(payload) - 1)
     except ValueError:
         return None
 

@@ -15,9 +15,10 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from appliance.adapters.sql_ledger.schema import api_key, from_microseconds, to_microseconds
-from appliance.domain.errors import NotFound
+from appliance.domain.errors import LedgerUnavailable, NotFound
 from appliance.domain.usage import ApiKey
 
 SECRET_START = "lwd_"  # noqa: S105  the beginning that every secret shares, not a secret
@@ -88,15 +89,24 @@ class KeyLookup:
         self._found: dict[str, tuple[ApiKey, float]] = {}
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return the key whose secret this is, unless there is none or it is revoked."""
+        """Return the key whose secret this is, unless there is none or it is revoked.
+
+        Raises LedgerUnavailable.
+        """
         digest = _digest(secret)
         now = self._monotonic()
         remembered = self._found.get(digest)
         if remembered is not None and now < remembered[1]:
             return remembered[0]
         query = select(api_key).where(api_key.c.secret_sha256 == digest)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
+        try:
+            with self._engine.connect() as connection:
+                row = connection.execute(query).one_or_none()
+        except DBAPIError as problem:
+            raise LedgerUnavailable(
+                detail=f"API keys could not be read: {problem.orig}",
+                remedy="Check the ledger's disk and owner, then restart leeward-gateway.",
+            ) from problem
         self._found.pop(digest, None)
         if row is None or row.revoked_at_us is not None:
             return None

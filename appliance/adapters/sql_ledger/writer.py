@@ -79,6 +79,7 @@ class LedgerWriter:
         self._now = now or (lambda: datetime.now(UTC))
         self._queue: SimpleQueue[tuple[_Entry, Future[None]] | None] = SimpleQueue()
         self._room_until = 0.0
+        self._ended = False
         self._lock = _lock(path)
         try:
             self._engine = open_ledger(path, poolclass=StaticPool)
@@ -123,8 +124,10 @@ class LedgerWriter:
         return self._put(settlement)
 
     def has_room(self) -> bool:
-        """Whether the disk has more free space than the reserve; asks at most once a second."""
+        """Whether more can be admitted: the disk has more free space than the reserve, as of the last second."""
         now = time.monotonic()
+        if self._ended:
+            return False
         if now < self._room_until:
             return True
         free = os.statvfs(self._path.parent)
@@ -147,9 +150,28 @@ class LedgerWriter:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # what is queued is written, also if nobody waits any more
         self._queue.put((entry, future))
+        if self._ended:
+            self._refuse_queued()
         return future
 
+    def _refuse_queued(self) -> None:
+        """Tell whoever still asks that nothing is written any more."""
+        while True:
+            try:
+                item = self._queue.get(block=False)
+            except Empty:
+                return
+            if item is not None:
+                item[1].set_exception(_unavailable(self._path, "the ledger's writer has ended"))
+
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        finally:
+            self._ended = True
+            self._refuse_queued()
+
+    def _write_until_closed(self) -> None:
         waiting: list[tuple[_Entry, Future[None]]] = []
         closing = False
         while not closing:

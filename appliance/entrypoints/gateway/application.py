@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
+from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
 from appliance.entrypoints.gateway.chat import PATH, ChatRoute, key_of
 from appliance.entrypoints.gateway.exchange import Exchange, Means
@@ -51,6 +52,7 @@ class GatewayApplication:
         self._chat: ChatRoute | None = None
         self._keys: KeyLookup | None = None
         self._engine: EngineClient | None = None
+        self._ledger: LedgerWriter | None = None
         self._health: tuple[float, bool] = (0.0, False)
         self._other = _fastapi(self)
 
@@ -72,7 +74,7 @@ class GatewayApplication:
         try:
             abandoned = ledger.open()
             reading = open_ledger(options.ledger)
-            self._keys, self._engine = KeyLookup(reading), engine
+            self._keys, self._engine, self._ledger = KeyLookup(reading), engine, ledger
             means = Means(engine=engine, ledger=ledger, in_flight=in_flight)
             self._chat = ChatRoute(
                 means=means, keys=self._keys, served_model=options.served_model, limits=options.limits
@@ -98,6 +100,10 @@ class GatewayApplication:
             healthy = self._engine is not None and await self._engine.is_healthy()
             self._health = (time.monotonic(), healthy)
         return healthy
+
+    def has_room(self) -> bool:
+        """Whether the ledger takes more records."""
+        return self._ledger is not None and self._ledger.has_room()
 
     async def model(self) -> dict[str, Any]:
         """Describe the served model with the fields that OpenAI's and Mistral's clients read."""
@@ -130,8 +136,12 @@ class GatewayApplication:
         }
 
     def require_key(self, request: Request) -> None:
-        """Raise 401 unless the request carries a valid key."""
-        if self._keys is None or key_of(request.scope["headers"], self._keys) is None:
+        """Raise 401 unless the request carries a valid key, 503 if that cannot be known."""
+        try:
+            key = None if self._keys is None else key_of(request.scope["headers"], self._keys)
+        except LedgerUnavailable as problem:
+            raise HTTPException(503, problem.detail, {"Retry-After": "5"}) from problem
+        if key is None:
             raise HTTPException(401, "No valid API key was given.", {"WWW-Authenticate": "Bearer"})
 
     @property
@@ -147,8 +157,9 @@ def _fastapi(gateway: GatewayApplication) -> FastAPI:
     @api.get("/healthz")
     async def healthz() -> Response:
         healthy = await gateway.is_engine_healthy()
-        state = {"gateway": "ok", "engine": "ok" if healthy else "unreachable"}
-        return JSONResponse(state, status_code=200 if healthy else 503)
+        admits = gateway.has_room()
+        state = {"engine": "ok" if healthy else "unreachable", "ledger": "ok" if admits else "not writable"}
+        return JSONResponse(state, status_code=200 if healthy and admits else 503)
 
     @api.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:

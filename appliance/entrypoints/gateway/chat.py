@@ -20,7 +20,7 @@ from http import HTTPStatus
 import structlog
 
 from appliance.adapters.sql_ledger import KeyLookup
-from appliance.domain.errors import ChatRefused
+from appliance.domain.errors import ChatRefused, LedgerUnavailable
 from appliance.domain.usage import Admission, ApiKey, new_request_id
 from appliance.entrypoints.gateway.answers import (
     CLOSE,
@@ -64,7 +64,12 @@ class ChatRoute:
             body = error_body(405, "This path takes POST.", code="method-not-allowed")
             await send_answer(send, 405, body, [*marks, (b"allow", b"POST")])
             return
-        key = key_of(scope["headers"], self._keys)
+        try:
+            key = key_of(scope["headers"], self._keys)
+        except LedgerUnavailable as problem:
+            log.error("keys_not_readable", reason=problem.detail)  # noqa: TRY400  the reason says it all
+            await send_answer(send, 503, refusal_body(problem, 503), [*marks, RETRY_AFTER])
+            return
         if key is None:
             await send_answer(send, 401, UNAUTHORISED, [*marks, (b"www-authenticate", b"Bearer")])
             return
@@ -139,7 +144,10 @@ UNAUTHORISED = error_body(
 
 
 def key_of(headers: Iterable[Header], keys: KeyLookup) -> ApiKey | None:
-    """Return the valid key that a request's headers carry (`Authorization: Bearer` or `x-api-key`)."""
+    """Return the valid key that a request's headers carry (`Authorization: Bearer` or `x-api-key`).
+
+    Raises LedgerUnavailable.
+    """
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return keys.find(value[7:].strip().decode("latin-1"))

@@ -62,7 +62,7 @@ class Exchange:
         self._status = _CLIENT_CLOSED_STATUS
         self._settlement: Future[None] | None = None
         self._admitted = True  # until the ledger says otherwise; settling what is not there changes nothing
-        self._ticked: object = self._tally.usage
+        self._ticked: object = None
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Carry the request through; returns when the caller has its answer or is gone."""
@@ -86,15 +86,15 @@ class Exchange:
 
     def progress(self) -> Progress | None:
         """Return running counts, if they have changed since this was last asked."""
-        usage = self._tally.usage
-        if usage is self._ticked or self._tally.source is not UsageSource.CONTINUOUS or self._settlement:
+        tally = self._tally
+        if tally.counts is self._ticked or tally.source is not UsageSource.CONTINUOUS or self._settlement:
             return None
-        self._ticked = usage
+        self._ticked = tally.counts
         return Progress(
             request_id=self._admission.request_id,
             first_token_at=self._first_token_at,
-            usage=usage,
-            usage_source=self._tally.source,
+            usage=tally.usage,
+            usage_source=tally.source,
         )
 
     async def _relay_unless_gone(self, receive: Receive, send: Send) -> None:
@@ -162,7 +162,7 @@ class Exchange:
         try:
             while not tally.done and (received := await response.content.readany()):
                 rest = meter.feed(received)
-                if tally.has_tokens and self._first_token_at is None:
+                if self._first_token_at is None and tally.has_tokens:
                     self._first_token_at = datetime.now(UTC)
                 if rest and not tally.done:
                     await send({"type": "http.response.body", "body": rest, "more_body": True})

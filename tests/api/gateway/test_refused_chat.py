@@ -185,5 +185,5 @@ async def test_health_needs_no_key_and_tells_whether_the_engine_lives(gateway: R
         await asyncio.sleep(1.1)
         dead = await http.get("/healthz")
 
-    assert (alive.status_code, alive.json()) == (200, {"gateway": "ok", "engine": "ok"})
-    assert (dead.status_code, dead.json()) == (503, {"gateway": "ok", "engine": "unreachable"})
+    assert (alive.status_code, alive.json()) == (200, {"engine": "ok", "ledger": "ok"})
+    assert (dead.status_code, dead.json()) == (503, {"engine": "unreachable", "ledger": "ok"})
