@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +36,7 @@ from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.usage import ApiKey
 from appliance.ports import Engine as EnginePort
-from appliance.ports import NodeProbe, PlaybookRunner, ServiceManager
+from appliance.ports import GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.services.compliance import Compliance
 from appliance.services.evidence import EvidencePorts
 from appliance.services.exports import EvidenceExports, ExportPlaces
@@ -67,6 +67,8 @@ class World:
     services: ServiceManager
     engine: EnginePort
     runner: PlaybookRunner
+    gateway: GatewayProbe
+    ledger_owner: Callable[[], tuple[int, int]]
     simulated: tuple[str, ...]
 
 
@@ -80,8 +82,21 @@ def real_world(settings: Settings) -> World:
         services=services,
         engine=VllmEngine(settings.paths.engine_socket, services=services),
         runner=AnsibleRunner(settings.paths.data / "state/ansible"),
+        gateway=TlsGatewayProbe(port=settings.gateway.port, certificate=settings.paths.tls_certificate),
+        ledger_owner=ledger_owner,
         simulated=() if twin is None else ("gpus",),
     )
+
+
+def ledger_owner() -> tuple[int, int]:
+    """Return account and group of the ledger. Raises ConfigInvalid before the play has made them."""
+    try:
+        return pwd.getpwnam(GATEWAY_ACCOUNT).pw_uid, grp.getgrnam(AUDITOR_GROUP).gr_gid
+    except KeyError as error:
+        raise ConfigInvalid(
+            detail=f"The node lacks the account {GATEWAY_ACCOUNT} or the group {AUDITOR_GROUP}.",
+            remedy="Run `leeward provision`, whose play makes them.",
+        ) from error
 
 
 @contextmanager
@@ -93,7 +108,7 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
     world = world or real_world(settings)
     paths, clock = settings.paths, SystemClock()
     database = Database.open(paths.database)
-    ledger = LedgerDoor(paths.ledger)
+    ledger = LedgerDoor(paths.ledger, world.ledger_owner)
     slots = SlotFolder(paths.slots)
     audit, register = SqlAuditLog(database, clock), SqlLicenseRegister(database)
     readiness = ReadinessProbe(engine=world.engine, services=world.services, known_answer=partial(_known_answer, slots))
@@ -126,8 +141,9 @@ class LedgerDoor:
     It is also the key register itself, for those who hold one before there is a ledger.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: Callable[[], tuple[int, int]]) -> None:
         self._path = path
+        self._owner = owner
         self._lock = Lock()
         self._engine: SqlEngine | None = None
 
@@ -153,13 +169,7 @@ class LedgerDoor:
 
     def make(self) -> None:
         """Make the ledger for the gateway, or bring it up to date. Raises ConfigInvalid, LedgerUnavailable."""
-        try:
-            uid, gid = pwd.getpwnam(GATEWAY_ACCOUNT).pw_uid, grp.getgrnam(AUDITOR_GROUP).gr_gid
-        except KeyError as error:
-            raise ConfigInvalid(
-                detail=f"The node lacks the account {GATEWAY_ACCOUNT} or the group {AUDITOR_GROUP}.",
-                remedy="Run `leeward provision`, whose play makes them.",
-            ) from error
+        uid, gid = self._owner()
         self.close()
         create_ledger(self._path, uid, gid)
 
@@ -245,7 +255,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
             slots=slots,
             keys=parts.keys,
             usage=parts.ledger.usage,
-            gateway=TlsGatewayProbe(port=parts.settings.gateway.port, certificate=paths.tls_certificate),
+            gateway=world.gateway,
         ),
         StepName.COLLECT: CollectStep(exports),
         StepName.SIGN: SignStep(exports),
