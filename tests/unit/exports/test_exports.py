@@ -199,6 +199,15 @@ def test_private_keys_are_readable_by_their_owner_alone_and_made_once(site: Site
     assert not any("PRIVATE" in str(entry.details) for entry in site.audit.written)
 
 
+def test_keys_are_made_in_the_empty_folder_that_provisioning_left(site: Site) -> None:
+    site.places.keys.mkdir(parents=True, mode=0o700)
+
+    site.read(site.export())
+
+    assert site.exports.root_fingerprint() is not None
+    assert site.places.keys.stat().st_mode & 0o077 == 0
+
+
 def test_signing_again_after_its_end_changes_nothing(site: Site) -> None:
     folder = site.export()
     acts = site.audit.acts()
