@@ -176,7 +176,8 @@ def _audit_head(folder: Path) -> str:
         return str(json.loads((folder / _FIGURES).read_text(encoding="utf-8"))["audit_head"])
     except FileNotFoundError as error:
         raise NotFound(
-            detail=f"nothing is collected in {folder}", remedy="Start the export again: `leeward export evidence --out DIR`."
+            detail=f"nothing is collected in {folder}",
+            remedy="Start the export again: `leeward export evidence --out DIR`.",
         ) from error
 
 
