@@ -237,10 +237,11 @@ def _license(signals: Signals) -> Iterator[Alert]:
 def _ledger(signals: Signals) -> Iterator[Alert]:
     unsettled, engine = signals.system.usage_unsettled, signals.engine
     if unsettled is None:
-        yield _alert(
-            "usage-unreadable", Severity.FAIL if engine is not None else Severity.WARN, "The ledger cannot be read",
-            "Look at /var/lib/leeward/ledger and its disk, then run `leeward provision`.",
-        )  # fmt: skip
+        if engine is not None:  # before the first provisioning there is no ledger, and none is missed
+            yield _alert(
+                "usage-unreadable", Severity.FAIL, "The ledger cannot be read",
+                "Look at /var/lib/leeward/ledger and its disk, then run `leeward provision`.",
+            )  # fmt: skip
         return
     in_flight = (engine.requests_running or 0) + (engine.requests_waiting or 0) if engine else 0
     if unsettled > in_flight:
