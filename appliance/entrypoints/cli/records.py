@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from appliance.client import ApplianceClient
@@ -38,10 +40,11 @@ def audit(context: click.Context, *, after: int | None, limit: int, is_json: boo
 
 
 @audit.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--head", help="A head that was kept elsewhere; the log must lead to it.")
 @as_json
-def verify(*, head: str | None, is_json: bool) -> None:
-    """Follow the whole audit log from its first entry, here and not in the daemon."""
+def verify(*, file: Path | None, head: str | None, is_json: bool) -> None:
+    """Follow the whole audit log from its first entry: the node's own, or FILE, the audit.jsonl of an export."""
 
     async def read(client: ApplianceClient) -> list[str]:
         lines: list[str] = []
@@ -49,7 +52,11 @@ def verify(*, head: str | None, is_json: bool) -> None:
             lines += [to_line(entry) for entry in page]
         return lines
 
-    chain = follow_lines(call(read), expected_head=head)
+    if file is None:
+        chain = follow_lines(call(read), expected_head=head)
+    else:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            chain = follow_lines(lines, expected_head=head)
     if is_json:
         say(chain)
     if not chain.holds:
