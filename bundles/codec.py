@@ -1,6 +1,6 @@
 """Plain values (JSON, TOML) to frozen dataclasses and back, strictly. Pure.
 
-Every field must be there, no other field may be, and types are exact: no text for a number, no
+No unknown field may be there, and types are exact: no text for a number, no
 boolean for an integer. One codec serves `release.json` and recipes, so both have one shape.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -54,8 +54,9 @@ def to_plain(value: object) -> object:
 def from_plain(plain: object, as_type: type[T], *, place: str = "") -> T:
     """Read `plain` as `as_type`; raises CodecError with the place of the first fault.
 
-    Fields with a default may be missing. Supported: str, int, float, bool, None, datetime, enums,
-    `tuple[X, ...]`, `Mapping[str, object]`, unions with None, and dataclasses of these.
+    Fields that may be None or have a default may be missing (TOML has no null). Supported: str, int,
+    float, bool, None, datetime, enums, `tuple[X, ...]`, `Mapping[str, object]`, unions with None, and
+    dataclasses of these.
     """
     return cast("T", _read(plain, as_type, place))
 
@@ -95,7 +96,7 @@ def _read_tuple(plain: object, item_hint: Any, place: str) -> tuple[object, ...]
 def _read_dataclass(plain: object, hint: type[object], place: str) -> object:
     if not isinstance(plain, dict):
         raise CodecError(f"{place or 'it'} must be an object")
-    hints = _hints(hint)
+    hints = _hints(cast("Hashable", hint))
     known = {field.name: field for field in fields(hint)}  # type: ignore[arg-type]  # the caller checked is_dataclass
     unknown = sorted(set(plain) - set(known))
     if unknown:
@@ -105,6 +106,8 @@ def _read_dataclass(plain: object, hint: type[object], place: str) -> object:
         where = f"{place}.{name}" if place else name
         if name in plain:
             values[name] = _read(plain[name], hints[name], where)
+        elif types.NoneType in get_args(hints[name]):
+            values[name] = None
         elif field.default is MISSING and field.default_factory is MISSING:
             raise CodecError(f"{where} is missing")
     try:
@@ -114,7 +117,7 @@ def _read_dataclass(plain: object, hint: type[object], place: str) -> object:
 
 
 @cache
-def _hints(hint: type[object]) -> Mapping[str, Any]:
+def _hints(hint: Hashable) -> Mapping[str, Any]:
     return get_type_hints(hint)
 
 
