@@ -181,15 +181,20 @@ class Operations:
         with self._wakeups.subscribed() as woken:
             while True:
                 woken.clear()
-                records = await asyncio.to_thread(self.records, operation_id, after, limit)
+                records, is_over = await asyncio.to_thread(self._look, operation_id, after, limit)
                 remaining_s = deadline_s - self._ports.monotonic_s()
-                if records or remaining_s <= 0 or self._stopping.is_set() or self.view(operation_id).state.ended:
+                if records or is_over or remaining_s <= 0 or self._stopping.is_set():
                     return records
                 try:
                     async with asyncio.timeout(remaining_s):
                         await woken.wait()
                 except TimeoutError:
                     return []
+
+    def _look(self, operation_id: OperationId, after: int, limit: int) -> tuple[list[EventRecord], bool]:
+        """Return records and whether no more can follow; the view is older than the records, so none is missed."""
+        is_over = self.view(operation_id).state.ended
+        return self._ports.journal.records(operation_id, after, limit), is_over
 
     # -- the thread ----------------------------------------------------------------------------
 
