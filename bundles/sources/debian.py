@@ -50,7 +50,7 @@ DAY0_PACKAGES = ("python3-venv",)
 APPLIANCE_PACKAGES = ("chrony", "nftables", "openssl", "python3-apt")
 """What the playbooks need: always in the repository too."""
 
-DRIVER_BUILD_PACKAGES = ("build-essential", "dkms")
+DRIVER_BUILD_PACKAGES = ("build-essential", "dkms", "mokutil")
 CONTENTS = "leeward-os.json"
 KEYRING = "leeward-os.gpg"
 _TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "gpg": "gpg"}

@@ -49,7 +49,7 @@ def main():
         "environment": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("VLLM_")},
         "uid": os.getuid(),
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
-        "reachable": [address for address in ("10.77.0.1", "10.78.0.1") if reachable(address)],
+        "reachable": [address for address in ("10.88.0.1", "127.0.0.1") if reachable(address)],
         "weights_writable": writable("/var/lib/leeward/slots/26.11.0-e1/weights"),
         "cache_writable": writable("/var/cache/leeward-engine"),
         "ledger_readable": readable("/var/lib/leeward/ledger"),

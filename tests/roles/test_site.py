@@ -1,0 +1,252 @@
+"""The roles on a real node, over SSH from a controller that is as disconnected as the node itself.
+
+The tests stand in the order of a node's life: applied, applied again, disturbed, removed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from appliance.domain.errors import PlaybookFailed
+from tests.lab import Node
+from tests.roles.conftest import APPLIANCE, ENGINE_ARGUMENTS, SLOT_PATH, Site
+from tests.roles.slot import SLOT
+
+pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
+
+FOLDERS = {
+    "/etc/leeward": ("root", "root", 0o755),
+    "/etc/leeward/tls": ("root", "leeward-gateway", 0o750),
+    "/var/lib/leeward/trust": ("root", "root", 0o755),
+    "/var/lib/leeward/store": ("root", "root", 0o755),
+    "/var/lib/leeward/state": ("root", "root", 0o700),
+    "/var/lib/leeward/ledger": ("leeward-gateway", "leeward-auditor", 0o2750),
+    "/var/lib/leeward/evidence-keys": ("root", "root", 0o700),
+    "/var/lib/leeward/exports": ("root", "leeward-auditor", 0o750),
+}
+ASK_ENGINE = """
+import socket
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect("/run/leeward-engine/engine.sock")
+    print(asking.makefile().read())
+"""
+
+
+def test_a_node_without_the_release_is_refused_and_nothing_is_changed(site: Site) -> None:
+    before = site.node.ssh("find /etc /opt /usr -newermt @0 -type f | xargs sha256sum | sha256sum").stdout
+
+    with pytest.raises(PlaybookFailed) as refused:
+        site.apply(base_repository="/var/lib/leeward/slots/other/os/debian-12")
+
+    assert "role base" in refused.value.detail
+    assert "Import the release again" in refused.value.detail
+    assert site.node.ssh("find /etc /opt /usr -newermt @0 -type f | xargs sha256sum | sha256sum").stdout == before
+
+
+def test_the_first_run_succeeds_without_cutting_an_open_session(site: Site) -> None:
+    with subprocess.Popen(
+        site.node.shell.argv("echo open; read line; echo still $line"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as session:
+        assert session.stdout is not None
+        assert session.stdout.readline() == "open\n"
+
+        result = site.apply()
+
+        said, _ = session.communicate("here\n", timeout=30)
+    print("seconds by role:", site.seconds_by_role())  # noqa: T201  the figure of the run, for the report
+    assert result.changed > 0
+    assert (result.failed, result.rescued, result.ignored) == (0, 0, 0)
+    assert said == "still here\n"
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    result = site.apply()
+
+    assert (result.changed, result.failed) == (0, 0)
+
+
+def test_accounts_have_no_shell_and_only_the_groups_they_need(site: Site) -> None:
+    engine, gateway = site.host.user("leeward-engine"), site.host.user("leeward-gateway")
+
+    assert (engine.shell, engine.groups) == ("/usr/sbin/nologin", ["leeward-engine"])
+    assert (gateway.shell, set(gateway.groups)) == ("/usr/sbin/nologin", {"leeward-gateway", "leeward-engine"})
+    assert all(site.host.group(f"leeward-{role}").exists for role in ("admin", "operator", "auditor"))
+
+
+def test_folders_have_the_owners_and_modes_of_the_design(site: Site) -> None:
+    found = {path: site.host.file(path) for path in FOLDERS}
+
+    assert {path: (file.user, file.group, file.mode) for path, file in found.items()} == FOLDERS
+
+
+def test_units_start_with_the_node_and_only_the_firewall_is_started(site: Site) -> None:
+    units = ("leeward-engine", "leeward-gateway", "leeward-firewall", "leewardd")
+    services = {unit: site.host.service(unit) for unit in units}
+
+    assert all(service.is_enabled for service in services.values())
+    assert [unit for unit, service in services.items() if service.is_running] == ["leeward-firewall"]
+    assert site.node.ssh("systemctl --failed --no-legend").stdout == ""
+
+
+def test_the_engine_gets_its_arguments_to_the_letter_and_sees_nothing_else(site: Site) -> None:
+    site.node.ssh("mkdir -p /var/lib/leeward/ledger && systemctl start leeward-engine")
+    seen = json.loads(site.node.ssh("sleep 1; python3 -", input=ASK_ENGINE).stdout)
+
+    assert seen["arguments"] == ENGINE_ARGUMENTS
+    assert seen["environment"] == {"VLLM_NOTE": '100% of $HOME, "quoted"'}
+    assert seen["interfaces"] == ["lo"]
+    assert seen["reachable"] == []
+    assert seen["uid"] != 0
+    assert seen["no_new_privileges"]
+    assert seen["cache_writable"]
+    assert not seen["weights_writable"]
+    assert not seen["ledger_readable"]
+    assert not seen["state_readable"]
+
+
+def test_the_engine_socket_serves_the_gateway_group_and_nobody_else(site: Site) -> None:
+    socket = "/run/leeward-engine/engine.sock"
+
+    assert site.node.ssh(f"runuser -u leeward-gateway -- test -w {socket}", check=False).returncode == 0
+    assert site.node.ssh(f"runuser -u nobody -- test -w {socket}", check=False).returncode != 0
+
+
+def test_the_gateway_reads_its_key_and_nobody_else_does(site: Site) -> None:
+    key = "/etc/leeward/tls/server.key"
+
+    assert site.node.ssh(f"runuser -u leeward-gateway -- test -r {key}", check=False).returncode == 0
+    assert site.node.ssh(f"runuser -u leeward-engine -- test -r {key}", check=False).returncode != 0
+    names = site.node.ssh("openssl x509 -in /etc/leeward/tls/server.crt -noout -ext subjectAltName").stdout
+    assert f"IP Address:{site.node.address}" in names
+    assert "DNS:" in names
+
+
+def test_the_gateway_cannot_reach_the_management_socket(site: Site) -> None:
+    site.node.ssh("mkdir -p /run/leeward && systemctl start leeward-gateway")
+    pid = site.node.ssh("systemctl show --property MainPID --value leeward-gateway").stdout.strip()
+
+    inside = site.node.ssh(
+        f"nsenter -t {pid} -m -- setpriv --reuid leeward-gateway --clear-groups ls /run/leeward", check=False
+    )
+
+    assert inside.returncode != 0
+    assert "Permission denied" in inside.stderr
+    assert site.node.ssh("ls /run/leeward", check=False).returncode == 0
+
+
+def test_apt_sees_the_releases_repository_and_no_other(site: Site) -> None:
+    policy = site.node.ssh("APT_CONFIG=/etc/leeward/apt.conf apt-cache policy").stdout
+
+    assert f"file:{SLOT_PATH}/os/debian-12 leeward/main" in policy
+    assert "http" not in policy
+
+
+def test_a_tampered_repository_is_refused(site: Site) -> None:
+    index = f"{SLOT_PATH}/os/debian-12/dists/leeward/main/binary-amd64/Packages"
+    site.node.ssh(f"cp -p {index} /root/Packages && sed -i s/Description/description/ {index}")
+
+    with pytest.raises(PlaybookFailed) as refused:
+        site.apply("install")
+
+    site.node.ssh(f"cp -p /root/Packages {index}")
+    assert "role base" in refused.value.detail
+
+
+def test_the_node_has_no_route_out_and_sends_nothing_of_its_own(site: Site) -> None:
+    assert site.node.ssh("ip route show default; ip -6 route show default").stdout == ""
+
+    assert _connects_from(site.node, "10.88.0.1", 22) == "dropped"
+    assert _counter(site.node, "outbound_dropped") > 0
+
+
+def test_only_ssh_and_the_gateway_can_be_reached(site: Site) -> None:
+    site.node.ssh("systemd-run --quiet --unit probe python3 -m http.server 9000")
+    site.node.ssh("systemd-run --quiet --unit probe-gateway python3 -m http.server 8443; sleep 1")
+
+    assert _reaches(site.node, 22)
+    assert _reaches(site.node, 8443)
+    assert not _reaches(site.node, 9000)
+    assert _counter(site.node, "inbound_dropped") > 0
+    site.node.ssh("systemctl stop probe probe-gateway")
+
+
+def test_a_hands_change_to_the_rules_is_taken_back_and_other_tables_stay(site: Site) -> None:
+    site.node.ssh("nft insert rule inet leeward inbound accept && nft add table inet site")
+
+    result = site.apply("precheck", "install", "configure", "verify")
+
+    assert result.changed == 1
+    assert "\taccept\n" not in site.node.ssh("nft list chain inet leeward inbound").stdout.replace("\t\t", "\t")
+    assert site.node.ssh("nft list table inet site").stdout.startswith("table inet site")
+
+
+def test_an_interrupted_environment_is_made_anew_and_the_sites_certificate_stays(site: Site) -> None:
+    certificate = site.node.ssh("sha256sum /etc/leeward/tls/server.crt").stdout
+    site.node.ssh(f"rm /opt/leeward/engine/{SLOT}/.complete-*; touch /opt/leeward/engine/{SLOT}/half")
+
+    site.apply("install", "configure")
+
+    assert not site.host.file(f"/opt/leeward/engine/{SLOT}/half").exists
+    assert site.node.ssh(f"ls /opt/leeward/engine/{SLOT}/.complete-*").stdout
+    assert site.host.file("/opt/leeward/engine/current").linked_to == f"/opt/leeward/engine/{SLOT}"
+    assert site.node.ssh("sha256sum /etc/leeward/tls/server.crt").stdout == certificate
+
+
+def test_an_environment_is_readable_by_the_engine_under_a_strict_umask(site: Site) -> None:
+    site.node.ssh(f"rm -r /opt/leeward/engine/{SLOT}; echo umask 077 > /root/.bashrc.new")
+    site.node.ssh("cat /root/.bashrc.new /root/.bashrc > /root/.bashrc.both; mv /root/.bashrc.both /root/.bashrc")
+
+    site.apply("install")
+
+    program = f"/opt/leeward/engine/{SLOT}/bin/vllm"
+    assert site.node.ssh("umask").stdout.strip() == "0077"
+    assert site.node.ssh(f"runuser -u leeward-engine -- test -x {program}", check=False).returncode == 0
+
+
+def test_removal_takes_what_was_made_and_keeps_the_sites_records(site: Site) -> None:
+    site.node.ssh("touch /var/lib/leeward/ledger/ledger.db")
+
+    site.apply("remove")
+
+    units = site.node.ssh("ls /etc/systemd/system").stdout
+    assert "leeward-engine" not in units
+    assert "leeward-gateway" not in units
+    assert "leeward-firewall" not in units
+    assert site.node.ssh("nft list table inet leeward", check=False).returncode != 0
+    assert site.host.file("/var/lib/leeward/ledger/ledger.db").exists
+    assert site.host.file("/etc/leeward/tls/server.key").exists
+    assert site.host.file(f"{APPLIANCE}/bin/leewardd").exists
+    assert not site.host.file("/opt/leeward/engine/current").exists
+
+
+def _connects_from(node: Node, address: str, port: int) -> str:
+    probe = f"""
+import socket
+with socket.socket() as asking:
+    asking.settimeout(2)
+    try:
+        asking.connect(("{address}", {port}))
+    except TimeoutError:
+        print("dropped")
+    except OSError as error:
+        print(error)
+    else:
+        print("connected")
+"""
+    return str(node.ssh("python3 -", input=probe).stdout).strip()
+
+
+def _reaches(node: Node, port: int) -> bool:
+    command = ["timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{node.address}/{port}"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def _counter(node: Node, name: str) -> int:
+    words = node.ssh(f"nft list counter inet leeward {name}").stdout.split()
+    return int(words[words.index("packets") + 1])
