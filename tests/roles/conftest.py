@@ -83,12 +83,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         node = lab.create("roles")
         node.up()
         node.copy_to(folder / "slot", SLOT_PATH)
-        _put_appliance(node)
+        put_appliance(node)
         with inside(node.exec_prefix[-1]):
-            yield _site(node, folder)
+            yield site_of(node, folder)
 
 
-def _site(node: Node, folder: Path) -> Site:
+def site_of(node: Node, folder: Path) -> Site:
     access = SshAccess(
         address=node.address,
         user="root",
@@ -111,7 +111,7 @@ def _site(node: Node, folder: Path) -> Site:
     )
 
 
-def _put_appliance(node: Node) -> None:
+def put_appliance(node: Node) -> None:
     unit = f"{APPLIANCE}/lib/python3.11/site-packages/appliance/units/leewardd.service"
     node.copy_to(CHECKOUT / "appliance/units/leewardd.service", unit)
     for program in PROGRAMS:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import pytest
 
 from appliance.adapters.ansible.translation import MAX_MESSAGE_CHARACTERS, Translation
