@@ -23,7 +23,7 @@ from bundles.errors import ContentMismatch, LeewardError, MediaMissing, TrustRoo
 if TYPE_CHECKING:
     from bundles.layout import Bundle
     from bundles.release import Release
-    from bundles.trust import TrustStore
+    from bundles.trust import TrustStore, Verified
 
 DEFAULT_STATE = Path("/var/lib/leeward/trust")
 _GROUP = 4
@@ -65,13 +65,15 @@ class Voice:
             click.echo("\r\x1b[K", nl=False, err=True)
         self._percent = -1
 
-    def fail(self, error: LeewardError) -> NoReturn:
-        """Say what went wrong and what to do, and end with the error's status."""
+    def fail(self, error: LeewardError, *, verdict: str | None = None) -> NoReturn:
+        """Say what went wrong and what to do, give the verdict, and end with the error's status."""
         self.end_progress()
         if self._as_json:
             self.say("", "error", code=error.code, title=error.title, detail=error.detail, remedy=error.remedy)
         else:
             click.echo(f"{error.title}.\n  {error.detail}\n  What to do: {error.remedy}", err=True)
+        if verdict:
+            self.say(verdict, "verdict", verified=False)
         raise SystemExit(error.exit_status)
 
 
@@ -191,12 +193,40 @@ def verify_command(
     """Verify signatures, rules and every byte of the bundle on MEDIUM. Changes nothing."""
     if sum(given is not None for given in (root_file, root_fingerprint, state)) > 1:
         raise click.UsageError("give only one of --root, --root-fingerprint and --state")
+    try:
+        _verify(voice, medium, root_file, root_fingerprint, state)
+    except LeewardError as error:
+        voice.fail(error, verdict="REFUSED: this medium was not verified.")
+
+
+def _verify(
+    voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None
+) -> None:
     from bundles.layout import open_bundle  # noqa: PLC0415  keeps `inspect` quick
     from bundles.verify import verify_content  # noqa: PLC0415  the same
 
     opened = open_bundle(medium)
     with _trust(opened, root_file, root_fingerprint, state) as trust:
         verified = trust.check(opened, now=datetime.now(UTC))
+    _tell_evidence(voice, verified)
+    _describe(voice, verified.release)
+    difference = verify_content(opened, verified.release, progress=voice.progress)
+    voice.end_progress()
+    if difference:
+        raise ContentMismatch(
+            detail=str(difference), remedy="Do not use this medium. Ask the publisher for a good copy."
+        )
+    voice.say(
+        f"VERIFIED: all {len(verified.release.files)} files, {verified.release.size_bytes:,} bytes, are as signed.",
+        "verdict",
+        verified=True,
+        files=len(verified.release.files),
+        size_bytes=verified.release.size_bytes,
+    )
+
+
+def _tell_evidence(voice: Voice, verified: Verified) -> None:
+    """Say what was required and what was found."""
     voice.say(f"Trusted root: {grouped(verified.root_fingerprint)}", "root", fingerprint=verified.root_fingerprint)
     for role in verified.roles:
         voice.say(
@@ -218,20 +248,6 @@ def verify_command(
         epoch=verified.release.epoch,
         known_epoch=verified.known_epoch,
         reference_time=verified.reference_time.isoformat(),
-    )
-    _describe(voice, verified.release)
-    difference = verify_content(opened, verified.release, progress=voice.progress)
-    voice.end_progress()
-    if difference:
-        raise ContentMismatch(
-            detail=str(difference), remedy="Do not use this medium. Ask the publisher for a good copy."
-        )
-    voice.say(
-        f"VERIFIED: all {len(verified.release.files)} files, {verified.release.size_bytes:,} bytes, are as signed.",
-        "verdict",
-        verified=True,
-        files=len(verified.release.files),
-        size_bytes=verified.release.size_bytes,
     )
 
 

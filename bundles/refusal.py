@@ -21,7 +21,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from bundles.errors import (
     ContentMismatch,
@@ -85,12 +85,13 @@ def collect_evidence(bundle: Bundle, copy: Path, root: Root) -> tuple[RoleEviden
     ContentMismatch, MediaMissing.
     """
     evidence = [_of_root(root, copy)]
-    for role in (Targets.type, Snapshot.type, Timestamp.type):
+    vouched: MetaFile | None = None  # what the file before says of the next one's size and digest
+    for role in (Timestamp.type, Snapshot.type, Targets.type):
         accepted: AnyMetadata = Metadata.from_bytes((copy / f"{role}.json").read_bytes())
         name = f"{role}.json" if role == Timestamp.type else f"{accepted.signed.version}.{role}.json"
-        found = _load(bundle, name)
+        found = _load(bundle, name, vouched)
         if found is None:
-            raise ContentMismatch(detail=f"{METADATA}/{name} is missing or is not metadata", remedy=_COPY)
+            raise ContentMismatch(detail=f"{METADATA}/{name} is missing or is not what was signed", remedy=_COPY)
         shown = _evidence(role, found, root)
         if not shown.passed:
             raise SignatureRefused(detail=str(shown), remedy=_CALL)
@@ -100,6 +101,7 @@ def collect_evidence(bundle: Bundle, copy: Path, root: Root) -> tuple[RoleEviden
                 remedy="The publisher must give the new release a higher epoch.",
             )
         evidence.append(shown)
+        vouched = _next(found)
     return tuple(evidence)
 
 
@@ -180,9 +182,21 @@ def _claims(found: AnyMetadata) -> object:
     return signed.version
 
 
-def _load(bundle: Bundle, name: str) -> AnyMetadata | None:
+def _next(found: AnyMetadata) -> MetaFile | None:
+    """Return what a file says of the next one."""
+    signed = found.signed
+    if isinstance(signed, Timestamp):
+        return signed.snapshot_meta
+    return signed.meta.get("targets.json") if isinstance(signed, Snapshot) else None
+
+
+def _load(bundle: Bundle, name: str, vouched: MetaFile | None = None) -> AnyMetadata | None:
+    """Read metadata from the medium; None where it is missing, unreadable or not what `vouched` says."""
     try:
-        metadata: AnyMetadata = Metadata.from_bytes(bundle.read(METADATA, name, limit=MAX_TARGETS_BYTES))
+        content = bundle.read(METADATA, name, limit=MAX_TARGETS_BYTES)
+        if vouched is not None:
+            vouched.verify_length_and_hashes(content)
+        metadata: AnyMetadata = Metadata.from_bytes(content)
     except (RepositoryError, FileNotFoundError, ContentMismatch, MediaMissing):
         return None
     return metadata
