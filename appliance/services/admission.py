@@ -168,11 +168,12 @@ def _check_messages(request: dict[str, Any]) -> None:
 def _check_part(part: object, where: str) -> None:
     if isinstance(part, str):
         return
-    if not isinstance(part, dict) or part.get("type") not in PART_TYPES:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(kind, str) or kind not in PART_TYPES:
         _refuse(where, f"its type must be one of: {', '.join(sorted(PART_TYPES))}")
     if not _MEDIA_KEYS.isdisjoint(part):
         _refuse(where, "it carries media that this model does not take")
-    if part["type"] != "image_url":
+    if kind != "image_url":
         if "image_url" in part:
             _refuse(where, "an image needs the type image_url")
         return

@@ -122,7 +122,7 @@ class StreamMeter:
         if found is None:
             return self._any_payload(payload)
         counts, cut = found
-        is_final = _NO_CHOICES in payload[: cut[0]]
+        is_final = _NO_CHOICES in payload
         if self._running is not None and not is_final:
             return self._any_payload(payload)  # several choices: whose counts these are stands elsewhere
         self._count(counts, is_final=is_final, index=0)

@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
-import pytest
 
 from appliance.domain.usage import UsageSource, UsageState
 from tests.api.gateway.conftest import Ledger
@@ -88,7 +87,6 @@ async def call_until(stop: asyncio.Event, http: httpx.AsyncClient, complete: lis
                 complete.append(answer.headers["x-request-id"])
 
 
-@pytest.mark.timeout(120)
 async def test_no_request_is_lost_or_counted_twice_when_the_gateway_is_killed_under_load(
     tmp_path: Path, ledger: Ledger
 ) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.adapters.sql_ledger import LedgerWriter, SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
-from appliance.domain.errors import LedgerUnavailable
+from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from tests.unit.gateway.test_ledger import NOW, admission, opened, settlement
 
 IN_FLIGHT = 1_000
@@ -27,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip("may not mount here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:
@@ -61,37 +60,5 @@ def test_every_request_under_way_is_settled_on_a_full_disk(small_disk: Path) -> 
 
     assert not writer.has_room()
     assert SqlUsageReader(engine).counts() == (IN_FLIGHT, 0)
-    writer.close()
-    engine.dispose()
-
-
-def test_a_settlement_that_found_no_room_follows_when_there_is_some(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("appliance.adapters.sql_ledger.writer._WAL_BYTES", 64 * 1024)
-    path = small_disk / "ledger.db"
-    create_ledger(path, os.getuid(), os.getgid())
-    engine = open_ledger(path)
-    key, _ = SqlKeyRegister(engine).create(name="n", team="t", at=NOW)
-    writer = LedgerWriter(path, boot_id="boot-1", reserve_bytes=0)
-    writer.open()
-    ballast, kept, lost = fill(small_disk), [], None
-    while lost is None:
-        one = admission(key)
-        if (problem := writer.admit(one).exception()) is None:
-            kept.append(one)
-        else:
-            lost = problem
-    settled = [writer.settle(settlement(one.request_id)) for one in kept]
-
-    ballast.unlink()
-    for future in settled:
-        future.result(timeout=20)
-    writer.admit(admission(key)).result(timeout=20)
-
-    assert isinstance(lost, LedgerUnavailable)
-    assert "full" in lost.detail
-    assert kept
-    assert SqlUsageReader(engine).counts() == (len(kept) + 1, 1)
     writer.close()
     engine.dispose()

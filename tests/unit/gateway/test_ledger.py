@@ -189,6 +189,37 @@ def test_many_threads_share_commits_and_lose_nothing(path: Path, key: ApiKey, re
     assert sum(record.usage.completion_tokens or 0 for _, record in reader.records()) == 400 * 8
 
 
+def test_a_settlement_that_cannot_be_written_follows_later_and_an_admission_does_not(
+    path: Path, key: ApiKey, reader: SqlUsageReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    writer, admitted = opened(path), admission(key)
+    writer.admit(admitted).result()
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    settled, refused = writer.settle(settlement(admitted.request_id)), writer.admit(admission(key))
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        refused.result(timeout=20)
+    assert not settled.done()
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    settled.result(timeout=20)
+    writer.close()
+
+    assert reader.counts() == (1, 0)
+
+
+def test_a_writer_that_has_ended_refuses_at_once(path: Path, key: ApiKey, reader: SqlUsageReader) -> None:
+    writer = opened(path)
+    writer.close()
+
+    with pytest.raises(LedgerUnavailable, match="ended"):
+        writer.admit(admission(key)).result(timeout=5)
+    assert not writer.has_room()
+    assert reader.counts() == (0, 0)
+
+
 def test_closing_writes_what_is_queued(path: Path, key: ApiKey, reader: SqlUsageReader) -> None:
     writer = opened(path)
     admitted = [admission(key) for _ in range(50)]

@@ -107,15 +107,16 @@ def test_bytes_that_are_no_usage_pass_as_they_are_however_cut(noise: bytes, plac
     assert whole == pieces == noise
 
 
-def test_every_single_cut_of_a_crlf_stream_gives_the_same_bytes() -> None:
-    stream = b"".join(
-        b": hi\r\nevent: message\r\ndata: " + compact(chunk("x", usage=USAGE)) + b"\r\n\r\n" for _ in range(2)
-    )
-    expected, _ = run([stream])
+@pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
+def test_every_single_cut_of_a_stream_gives_the_same_bytes(newline: bytes) -> None:
+    final = {"choices": [], "usage": USAGE}
+    chunks = [compact(chunk("x", usage=USAGE)), compact(final), b"[DONE]"]
+    stream = b"".join(b": hi%b" % newline + b"data: " + one + newline * 2 for one in chunks)
+    bare = compact(chunk("x", usage=None))
+    expected = b"".join(b": hi%b" % newline + b"data: " + one + newline * 2 for one in (bare, b"[DONE]"))
 
-    assert b"usage" not in expected
     for place in range(len(stream) + 1):
-        assert run([stream[:place], stream[place:]])[0] == expected
+        assert run([stream[:place], stream[place:]])[0] == expected, place
     assert run([stream[i : i + 1] for i in range(len(stream))])[0] == expected
 
 
