@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from cattrs import BaseValidationError
 
 from appliance.client.problems import error_from_problem
 from appliance.domain.audit import AuditEntry
-from appliance.domain.errors import DaemonUnreachable
+from appliance.domain.errors import DaemonUnreachable, InternalError
 from appliance.domain.events import EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
 from appliance.domain.health import HealthReport
 from appliance.domain.license import Attestation, LicenseStatus
@@ -91,7 +92,7 @@ class ApplianceClient:
     async def start(self, kind: OperationKind, parameters: Mapping[str, str]) -> OperationView:
         """Start an operation; raises OperationConflict while another is unfinished."""
         body = {"kind": kind.value, "parameters": dict(parameters)}
-        return from_plain(await self._ask("POST", "/v1/operations", json=body), OperationView)
+        return _read(await self._ask("POST", "/v1/operations", json=body), OperationView)
 
     async def operations(self) -> tuple[OperationView, ...]:
         """Return operations, newest first."""
@@ -103,13 +104,13 @@ class ApplianceClient:
 
     async def cancel(self, operation_id: OperationId) -> OperationView:
         """Ask an operation to stop at its next safe point."""
-        return from_plain(await self._ask("POST", f"/v1/operations/{operation_id}/cancel"), OperationView)
+        return _read(await self._ask("POST", f"/v1/operations/{operation_id}/cancel"), OperationView)
 
     async def events(self, operation_id: OperationId, after: int = 0, wait_s: float = 0) -> tuple[EventRecord, ...]:
         """Return records after `after`; where there are none yet, wait up to `wait_s` for the next."""
         path = f"/v1/operations/{operation_id}/events"
         plain = await self._ask("GET", path, params={"after": after, "wait": wait_s}, timeout=ANSWER_TIMEOUT_S + wait_s)
-        return from_plain(plain, tuple[EventRecord, ...])
+        return _read(plain, tuple[EventRecord, ...])
 
     async def follow(
         self, operation_id: OperationId, after: int = 0, *, patience_s: float | None = None
@@ -154,7 +155,7 @@ class ApplianceClient:
     async def audit_head(self) -> AuditEntry | None:
         """Return the newest audit entry."""
         plain = await self._ask("GET", "/v1/audit/head")
-        return None if plain is None else from_plain(plain, AuditEntry)
+        return None if plain is None else _read(plain, AuditEntry)
 
     async def usage(self, after: int = 0, limit: int = 1_000) -> tuple[LedgerRow, ...]:
         """Return usage records after row `after`, oldest first."""
@@ -166,7 +167,7 @@ class ApplianceClient:
 
     async def attest(self, statement: Mapping[str, str]) -> Attestation:
         """Record a person's statement; fields as in `domain.license.Statement`. Raises RequestInvalid."""
-        return from_plain(await self._ask("POST", "/v1/license/attestations", json=dict(statement)), Attestation)
+        return _read(await self._ask("POST", "/v1/license/attestations", json=dict(statement)), Attestation)
 
     async def keys(self) -> tuple[ApiKey, ...]:
         """Return all API keys; no secret is in them."""
@@ -174,7 +175,7 @@ class ApplianceClient:
 
     async def create_key(self, *, team: str, name: str) -> IssuedKey:
         """Make a key; the secret is in this answer and never again."""
-        return from_plain(await self._ask("POST", "/v1/keys", json={"team": team, "name": name}), IssuedKey)
+        return _read(await self._ask("POST", "/v1/keys", json={"team": team, "name": name}), IssuedKey)
 
     async def revoke_key(self, key_id: str) -> None:
         """End a key's use; raises NotFound."""
@@ -183,7 +184,7 @@ class ApplianceClient:
     # -- the wire ------------------------------------------------------------------------------
 
     async def _get(self, path: str, as_type: type[T], **query: str | int) -> T:
-        return from_plain(await self._ask("GET", path, params=query), as_type)
+        return _read(await self._ask("GET", path, params=query), as_type)
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401  JSON in, JSON out
         try:
@@ -196,6 +197,17 @@ class ApplianceClient:
         if response.is_error:
             raise error_from_problem(_problem(response))
         return response.json() if response.content else None
+
+
+def _read(plain: Any, as_type: type[T]) -> T:  # noqa: ANN401  any JSON value
+    """Read an answer; raises InternalError where the daemon speaks otherwise than this client."""
+    try:
+        return from_plain(plain, as_type)
+    except (BaseValidationError, KeyError) as error:
+        raise InternalError(
+            detail="The management daemon's answer cannot be read: it is of another version than this client.",
+            remedy="Use the client of the running appliance: /opt/leeward/appliance/current/bin/leeward.",
+        ) from error
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -132,7 +132,8 @@ class Operations:
 
     def begin_stop(self) -> None:
         """Ask the running operation to leave at its next safe point, to be resumed later; wake all readers."""
-        self._stopping.set()
+        if not self._stopping.is_set():
+            self._stopping.set()
         self._wakeups.notify()
 
     def join(self, timeout_s: float) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock
+from threading import RLock
 
 Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
@@ -18,7 +18,7 @@ class Wakeups:
     """Who waits. `notify` may be called from any thread, `subscribed` inside a running loop."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may notify while its own thread subscribes
         self._waiters: set[Waiter] = set()
 
     @contextmanager

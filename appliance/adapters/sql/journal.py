@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+from cattrs import BaseValidationError
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from appliance.adapters.sql.database import Database
 from appliance.adapters.sql.tables import event as event_table
 from appliance.adapters.sql.tables import from_text, operation, to_text
-from appliance.domain.errors import NotFound, OperationConflict
+from appliance.domain.errors import NotFound, OperationConflict, StateUnusable
 from appliance.domain.events import Event, EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
 from appliance.domain.operation import Actor, OperationId, OperationKind, OperationRequest
 from appliance.domain.wire import event_from_plain, event_to_plain
@@ -92,11 +93,19 @@ class SqlJournal:
 
 
 def _record(row: Row[tuple[object, ...]]) -> EventRecord:
+    """Read a row; raises StateUnusable for an event that this appliance does not know."""
+    try:
+        event = event_from_plain(json.loads(row.body))
+    except (BaseValidationError, KeyError, ValueError) as error:
+        raise StateUnusable(
+            detail=f"event {row.seq} of operation {row.operation_id} cannot be read: {row.body[:200]}",
+            remedy="Start the newer appliance that wrote it.",
+        ) from error
     return EventRecord(
         operation_id=OperationId(row.operation_id),
         seq=row.seq,
         at=from_text(row.at),
-        event=event_from_plain(json.loads(row.body)),
+        event=event,
     )
 
 

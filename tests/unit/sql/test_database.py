@@ -182,6 +182,18 @@ def test_an_event_of_an_unknown_operation_is_refused(database: Database) -> None
         SqlJournal(database).append(SECOND, LogLine(text="x"), AT)
 
 
+def test_an_event_of_a_newer_appliance_is_named_instead_of_misread(database: Database) -> None:
+    journal = SqlJournal(database)
+    journal.create(FIRST, REQUEST, ACTOR, AT)
+    raw = sqlite3.connect(database.path)
+    raw.execute("INSERT INTO event VALUES (?, 1, ?, ?)", (FIRST, AT.isoformat(), '{"type": "FluxReversed"}'))
+    raw.commit()
+    raw.close()
+
+    with pytest.raises(StateUnusable, match="FluxReversed"):
+        journal.records(FIRST)
+
+
 def test_audit_entries_of_many_threads_make_one_chain(database: Database) -> None:
     log = SqlAuditLog(database, SystemClock())
 
