@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
@@ -89,7 +90,6 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         self.lean_wanted = lean
         self.observed = Watch()
         self.status: NodeStatus | None = None
-        self.paused = False
         self.answers = Answers()
         self._wake = asyncio.Event()
         self._draw_due = False
@@ -134,7 +134,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
     async def look(self) -> None:
         """Look at the node at the profile's pace, for as long as the console lives."""
         while True:
-            if not self.paused:
+            if not self.observed.paused:
                 await self._look_once()
                 self._draw()
             pause_s = RETRY_S if self.observed.trouble else self.capabilities.refresh_s
@@ -160,10 +160,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
 
     def _failed(self, error: LeewardError) -> None:
         now = self.now()
-        self.observed = self.observed.failed(
-            title=error.title, detail=error.detail, remedy=error.remedy, now=now,
-            retry_at=now + timedelta(seconds=RETRY_S),
-        )  # fmt: skip
+        self.observed = self.observed.failed(error, now=now, retry_at=now + timedelta(seconds=RETRY_S))
 
     async def route(self) -> None:
         """Open the screen that the node's state asks for. Raises LeewardError."""
@@ -259,14 +256,14 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
 
     def action_look(self) -> None:
         """Look at the node now."""
-        self.paused = False
+        self.observed = replace(self.observed, paused=False)
         self.look_now()
 
     def action_pause(self) -> None:
-        """Stop and go on with live updates; a paused screen says so by going stale."""
-        self.paused = not self.paused
-        self.notify("Paused. p goes on." if self.paused else "Live again.", timeout=3)
+        """Stop and go on with live updates; a paused screen says so, and its values age."""
+        self.observed = replace(self.observed, paused=not self.observed.paused)
         self.look_now()
+        self._draw()
 
     def action_log(self) -> None:
         """Open the log of the present screen."""

@@ -69,6 +69,8 @@ async def _show(socket: Path, capabilities: Capabilities, *, now: Callable[[], d
     async with ApplianceClient(socket) as client:
         app = ConsoleApp(client, capabilities, now=now, lean=lean)
         await app.run_async(mouse=False)
+        if app.status is not None and app.status.unfinished is not None:
+            sys.stdout.write("The operation goes on. Run leeward-console to see it again.\n")
         return app.return_code or 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from appliance.domain.health import HealthReport
+from bundles.errors import LeewardError
 
 SAMPLES_KEPT = 120
 
@@ -65,6 +66,7 @@ class History:
 class Trouble:
     """Why the last look at the node failed, and when the next one is due."""
 
+    code: str
     title: str
     detail: str
     remedy: str
@@ -79,15 +81,19 @@ class Watch:
     report: HealthReport | None = None
     history: History = History()
     trouble: Trouble | None = None
+    paused: bool = False
 
     def seen(self, report: HealthReport) -> Watch:
         """Return what is known after a look that succeeded."""
         return Watch(report=report, history=self.history.extended(report), trouble=None)
 
-    def failed(self, *, title: str, detail: str, remedy: str, now: datetime, retry_at: datetime) -> Watch:
+    def failed(self, error: LeewardError, *, now: datetime, retry_at: datetime) -> Watch:
         """Return what is known after a look that failed; the last report stays and ages."""
-        since = self.trouble.since if self.trouble else now
-        return replace(self, trouble=Trouble(title=title, detail=detail, remedy=remedy, since=since, retry_at=retry_at))
+        trouble = Trouble(
+            code=error.code, title=error.title, detail=error.detail, remedy=error.remedy,
+            since=self.trouble.since if self.trouble else now, retry_at=retry_at,
+        )  # fmt: skip
+        return replace(self, trouble=trouble)
 
     def age_s(self, now: datetime) -> float | None:
         """Return the age of the last report in seconds, or `None` where there is none."""

@@ -13,11 +13,12 @@ from datetime import datetime
 
 from textual.content import Content
 
+from appliance.domain.errors import DaemonUnreachable
 from appliance.domain.health import Alert, DiskHealth, EngineHealth, HealthReport, RecentEvent, Severity, Verdict
 from appliance.domain.node import Gpu
 from console.render import text
 from console.render.frame import Frame
-from console.watch import History, Watch
+from console.watch import History, Trouble, Watch
 
 NAME_WIDTH = 11
 VALUE_WIDTH = 25
@@ -29,6 +30,8 @@ def strip(watch: Watch, node: str, frame: Frame) -> Content:
     left = [Content(f"{node}   "), Content(verdict(watch, stale=frame.stale))]
     if report is not None and not frame.stale and report.alerts:
         left.append(Content(f"   {count_alerts(report.alerts)}"))
+    if watch.paused:
+        left.append(Content.assemble("   ", (" PAUSED: p goes on ", "bold reverse")))
     if report is not None and report.simulated:
         left.extend((Content("   "), Content.styled(f" SIMULATED: {', '.join(report.simulated)} ", "bold reverse")))
     right = text.clock(frame.now)
@@ -40,13 +43,20 @@ def strip(watch: Watch, node: str, frame: Frame) -> Content:
 def verdict(watch: Watch, *, stale: bool) -> str:
     """Say the one word for the node, or why there is none."""
     if watch.trouble is not None:
-        return "DAEMON UNREACHABLE"
+        return "DAEMON UNREACHABLE" if watch.trouble.code == DaemonUnreachable.code else "NOTHING CAN BE READ"
     if watch.report is None:
         return "READING..."
     if stale:
         return "NO FRESH DATA"
     words = {Verdict.EMPTY: "NO RELEASE INSTALLED"}
     return words.get(watch.report.verdict, watch.report.verdict.value.upper())
+
+
+def harm(trouble: Trouble) -> str:
+    """Say what a failed look means for the node."""
+    if trouble.code == DaemonUnreachable.code:
+        return "Unknown from here. Engine and gateway run without the daemon."
+    return "None to the node; only this console cannot show it."
 
 
 def is_alarming(watch: Watch) -> bool:
@@ -97,7 +107,7 @@ def banner(watch: Watch, frame: Frame) -> list[Content]:
             )
         ]
     if not report.alerts:
-        return [Content.assemble(text.OK, "  Everything is in order. Nothing needs you.")]
+        return [Content.assemble(text.OK, "  No alerts. Nothing needs you.")]
     return []
 
 

@@ -18,7 +18,7 @@ def key_line(keys: Iterable[tuple[str, str]], frame: Frame) -> Content:
 
 def key_page(keys: Iterable[tuple[str, str]]) -> list[Content]:
     """Draw one key a line."""
-    return [Content.assemble("  ", (f"{key:<14}", "bold $primary"), what) for key, what in keys]
+    return [Content.assemble("  ", (f"{key:<18}", "bold $primary"), what) for key, what in keys]
 
 
 def tab_line(tabs: Sequence[tuple[str, str]], current: str) -> Content:

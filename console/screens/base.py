@@ -58,8 +58,9 @@ class ConsoleScreen(Screen[Any]):
         """Draw everything from what is known now; called each second and after each look."""
 
     def redraw(self) -> None:
-        """Draw if there is something to draw on."""
-        if self.is_current and self.is_mounted and self.size.width:
+        """Draw if there is something to draw on; a screen that is being taken down loses its parts first."""
+        alive = self.app.is_running and self.is_attached and self.is_mounted
+        if alive and self.is_current and self.size.width:
             with self.app.batch_update():
                 self.draw()
                 self.query_one("#keys", Row).show(key_line(self.shown_keys(), self.frame()))

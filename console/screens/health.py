@@ -21,7 +21,7 @@ class HealthScreen(ConsoleScreen):
     TABBED = "Health"
     TITLE_WORDS = "Health"
     HELP_LINES = (
-        "State words: ok; WARN look soon; FAIL act now; ?? not known; -- does not apply.",
+        "ok; WARN look soon; FAIL act now; ?? not known; -- does not apply.",
         "Grey values with ?? are old: the daemon gave nothing newer.",
         "ECC counts are corrected/uncorrected since the driver was loaded.",
     )

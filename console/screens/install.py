@@ -105,8 +105,9 @@ class InstallScreen(ConsoleScreen):
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """Return the keys; Enter is named even while a field takes it."""
-        keys = [pair for pair in super().shown_keys() if pair[0] != "Enter"]
-        return [("Enter", "Next"), *keys]
+        others = [pair for pair in super().shown_keys() if pair[0] not in ("Enter", "Esc", "q")]
+        back = [("Esc", "Back"), ("q", "Leave")] if self._page else [("Esc q", "Leave")]
+        return [("Enter", "Next"), *others, *back]
 
     def draw(self) -> None:
         frame = self.frame()

@@ -28,7 +28,7 @@ class UnreachableScreen(ConsoleScreen):
             lines += [
                 Content(""),
                 *text.labelled("Why", trouble.detail, frame.width),
-                *text.labelled("Harm", "Unknown from here. Engine and gateway run without the daemon.", frame.width),
+                *text.labelled("Harm", health.harm(trouble), frame.width),
                 *text.labelled("Remedy", trouble.remedy, frame.width, style="bold"),
             ]
         self.query_one("#text", Block).show_lines(lines)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from appliance.domain.errors import DaemonUnreachable, NotPermitted
 from appliance.domain.events import EventRecord, Progressed, Unit
 from appliance.domain.health import Severity
 from appliance.domain.operation import StepName
@@ -174,10 +175,8 @@ def test_nothing_simulated_says_nothing_of_it() -> None:
 
 
 def test_lost_daemon_counts_down_and_up() -> None:
-    watch = Watch().failed(
-        title="The management daemon does not answer", detail="", remedy="", now=NOW - timedelta(seconds=9),
-        retry_at=NOW + timedelta(seconds=2),
-    )  # fmt: skip
+    error = DaemonUnreachable(detail="", remedy="")
+    watch = Watch().failed(error, now=NOW - timedelta(seconds=9), retry_at=NOW + timedelta(seconds=2))
 
     banner = health.banner(watch, NARROW)[0].plain
 
@@ -210,6 +209,19 @@ def test_detail_shows_every_unknown_as_unknown() -> None:
     assert drawn["NVLink"].endswith("?? of ?? links")
 
 
+def test_a_missing_role_is_not_called_a_missing_daemon() -> None:
+    refusal = NotPermitted(detail="j.doe is in no group.", remedy="Ask an administrator.")
+
+    strip = health.strip(Watch().failed(refusal, now=NOW, retry_at=NOW), "llm01", WIDE).plain
+
+    assert "NOTHING CAN BE READ" in strip
+    assert "UNREACHABLE" not in strip
+
+
+def test_paused_screen_says_so() -> None:
+    assert "PAUSED" in health.strip(replace(Watch().seen(recorded.healthy()), paused=True), "llm01", NARROW).plain
+
+
 # The short past
 
 
@@ -238,7 +250,9 @@ def test_report_turns_stale_with_age_or_with_a_lost_daemon() -> None:
 
     assert not watch.is_stale(NOW, RICH.stale_after_s)
     assert watch.is_stale(NOW + timedelta(seconds=2), RICH.stale_after_s)
-    assert watch.failed(title="", detail="", remedy="", now=NOW, retry_at=NOW).is_stale(NOW, RICH.stale_after_s)
+    assert watch.failed(DaemonUnreachable(detail="", remedy=""), now=NOW, retry_at=NOW).is_stale(
+        NOW, RICH.stale_after_s
+    )
     assert not Watch().is_stale(NOW, RICH.stale_after_s)
 
 
