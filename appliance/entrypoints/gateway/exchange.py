@@ -138,7 +138,7 @@ class Exchange:
         if body is None:
             await self._answer(send, 502, _failed(), UsageOutcome.UPSTREAM_LOST)
             return
-        self._note(tally_of_answer(body))
+        self._tally = tally_of_answer(body)  # when its first token was made, nobody here can know
         await self._answer(send, 200, body, UsageOutcome.COMPLETED)
 
     async def _answer(self, send: Send, status: int, body: bytes, outcome: UsageOutcome) -> None:
@@ -176,11 +176,6 @@ class Exchange:
             rest += error_event("The engine's answer broke off.", code="engine-lost")
         await send({"type": "http.response.body", "body": rest})
         await _drain(response)
-
-    def _note(self, tally: Tally) -> None:
-        self._tally = tally
-        if tally.has_tokens:
-            self._first_token_at = datetime.now(UTC)
 
     def _headers(self, *more: Header) -> list[Header]:
         headers = [(b"x-request-id", self._admission.request_id.encode()), *more]

@@ -40,6 +40,7 @@ async def test_an_answer_is_metered_as_the_sdk_sees_it(gateway: Running, engine:
     assert record.state is UsageState.SETTLED
     assert record.usage_source is UsageSource.FINAL
     assert (record.outcome, record.http_status, record.finish_reason) == ("completed", 200, "stop")
+    assert record.first_token_at is None
     assert (record.key_id, record.team, record.stream) == (gateway.ledger.key.key_id, "research", False)
     assert record.request_id == raw.headers["x-request-id"] == engine.seen[0].request_id
 
