@@ -10,10 +10,11 @@ import pytest
 
 from appliance.domain.errors import NotFound
 from appliance.domain.license import ComplianceState
-from appliance.domain.operation import Actor, OperationKind, OperationRequest, OperationState
+from appliance.domain.operation import Actor, OperationKind, OperationRequest, OperationState, StepName, StepState
 from appliance.domain.projection import OperationView
 from appliance.services.management import Management
 from appliance.services.steps.smoke_test import SmokeLimits, SmokeTestStep
+from appliance.services.steps.start import StartLimits, StartStep
 from bundles.release import BundleKind
 from tests.support.small_bundles import blank_release, write_bundle
 from tests.unit.operations.node import TwinNode, break_down
@@ -214,6 +215,39 @@ def test_an_engine_that_ends_is_reported_with_its_last_words(node: TwinNode) -> 
         assert view.error.code == "engine-start-failed"
         assert "CUDA out of memory" in view.error.detail
         assert management.keys.list() == []
+
+
+def test_an_engine_that_takes_a_while_is_waited_for_and_started_once(
+    node: TwinNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    limits = StartLimits(pause_s=7.0, report_interval_s=0.0)
+    monkeypatch.setattr("appliance.wiring.StartStep", partial(StartStep, limits=limits, sleep=pauses.append))
+    node.engine.silent_for = 50  # the daemon's own readiness probe may take a few of these
+    with node.daemon() as management:
+        view = install(management, node)
+
+        assert view.state is OperationState.SUCCEEDED
+        assert pauses == [7.0] * len(pauses)
+        assert len(pauses) >= 5
+        assert any("the socket refuses the connection" in line for line in view.log)
+    assert node.units.restarts.count("leeward-engine.service") == 1
+
+
+def test_a_cancel_ends_the_wait_for_an_engine(node: TwinNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.engine.says = None
+    with node.daemon() as management:
+
+        def canceling(_pause_s: float) -> None:
+            management.operations.cancel(management.operations.views()[0].id, ACTOR)
+
+        monkeypatch.setattr(management.operations._steps[StepName.START], "_sleep", canceling)
+
+        view = install(management, node)
+
+        assert view.state is OperationState.CANCELED
+        assert view.step(StepName.START).state is StepState.CANCELED
+        assert node.gateway.secrets == []
 
 
 def test_an_engine_with_another_answer_is_not_served(node: TwinNode) -> None:
