@@ -147,15 +147,16 @@ def test_apt_sees_the_releases_repository_and_no_other(site: Site) -> None:
     assert "http" not in policy
 
 
-def test_a_tampered_repository_is_refused(site: Site) -> None:
-    index = f"{SLOT_PATH}/os/debian-12/dists/leeward/main/binary-amd64/Packages"
-    site.node.ssh(f"cp -p {index} /root/Packages && sed -i s/Description/description/ {index}")
+def test_a_repository_that_is_not_what_was_signed_is_refused(site: Site) -> None:
+    signed = f"{SLOT_PATH}/os/debian-12/dists/leeward/InRelease"
+    site.node.ssh(f"cp -p {signed} /root/InRelease && sed -i 's/^Origin: Leeward/Origin: Someone/' {signed}")
 
     with pytest.raises(PlaybookFailed) as refused:
         site.apply("install")
 
-    site.node.ssh(f"cp -p /root/Packages {index}")
+    site.node.ssh(f"cp -p /root/InRelease {signed}")
     assert "role base" in refused.value.detail
+    assert "The package index is read" in refused.value.detail
 
 
 def test_the_node_has_no_route_out_and_sends_nothing_of_its_own(site: Site) -> None:
