@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bundles import codec
-from bundles.digest import is_sha256_hex, pieces, tree_digest
+from bundles.digest import EMPTY_SHA256, is_sha256_hex, pieces, tree_digest
 from bundles.errors import PairMismatch, ReleaseInvalid
 from bundles.manifest import check_paths
 
@@ -254,6 +254,8 @@ def _check_file(entry: FileEntry) -> None:
         raise _invalid(f"{entry.path} has a digest that is not 64 lower-case hex digits")
     if len(entry.leaves) == 1 and entry.leaves[0] != entry.sha256:
         raise _invalid(f"{entry.path} has one leaf, but its digest is not that of the file")
+    if not entry.leaves and entry.sha256 != EMPTY_SHA256:
+        raise _invalid(f"{entry.path} is empty, but its digest is not that of no bytes")
 
 
 def _check_licenses(release: Release) -> None:

@@ -53,12 +53,15 @@ class HubSource:
         from huggingface_hub import HfApi, hf_hub_download  # noqa: PLC0415  only build hosts have it, and it is slow
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415  the same
 
+        endpoint = os.environ.get("HF_ENDPOINT") or None
         try:
-            listed = HfApi().list_repo_files(self._repository, revision=self._revision)
+            listed = HfApi(endpoint=endpoint).list_repo_files(self._repository, revision=self._revision)
             chosen = self._chosen(listed)
             for count, path in enumerate(chosen, start=1):
                 self._progress(f"{self._repository}: {path}", count - 1, len(chosen))
-                cached = hf_hub_download(self._repository, path, revision=self._revision, cache_dir=self._cache)
+                cached = hf_hub_download(
+                    self._repository, path, revision=self._revision, cache_dir=self._cache, endpoint=endpoint
+                )
                 self._place(Path(cached), into / path)
                 self._progress(f"{self._repository}: {path}", count, len(chosen))
         except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
