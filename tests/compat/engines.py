@@ -24,8 +24,8 @@ CHECKOUT = Path(__file__).parents[2]
 RECIPES = CHECKOUT / "bundles" / "recipes"
 CACHE = CHECKOUT / ".cache"
 BUILD = CHECKOUT / ".build"
-START_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 30
+START_TIMEOUT_S = 400  # 25 s on idle cores, two minutes on very busy ones
+STOP_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

