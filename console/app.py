@@ -150,7 +150,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 self.status = await self.management.status()
                 self.observed = self.observed.seen(await self.management.health())
-                if first or isinstance(self.screen, UnreachableScreen):
+                if self._front is not None and (first or isinstance(self._front, UnreachableScreen)):
                     await self.route()
         except TimeoutError:
             slow = f"It accepted the call but gave no answer within {LOOK_TIMEOUT_S:.0f} s."
@@ -183,9 +183,15 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
 
     # What is drawn
 
+    @property
+    def _front(self) -> Screen[object] | None:
+        """The screen that is shown; none while the app is being taken down."""
+        return self.screen if self.is_running and self.screen_stack else None
+
     def _draw(self) -> None:
-        if isinstance(self.screen, ConsoleScreen):
-            self.screen.redraw()
+        front = self._front
+        if isinstance(front, ConsoleScreen):
+            front.redraw()
 
     def draw_soon(self) -> None:
         """Draw shortly; many calls make one drawing."""
