@@ -47,8 +47,11 @@ from bundles.sources.apt_index import (
 DAY0_PACKAGES = ("python3-venv",)
 """What a node needs before the appliance's own environment can be made; always in the repository."""
 
-APPLIANCE_PACKAGES = ("chrony", "nftables", "openssl", "python3-apt")
+APPLIANCE_PACKAGES = ("chrony", "iproute2", "nftables", "openssl", "python3-apt")
 """What the playbooks need: always in the repository too."""
+
+ENGINE_PACKAGES = ("g++", "libnuma1", "libpython3.11-dev")
+"""What the engine needs of the node: it compiles kernels while it serves, and dies where it cannot."""
 
 DRIVER_BUILD_PACKAGES = ("build-essential", "dkms", "mokutil")
 CONTENTS = "leeward-os.json"
@@ -76,7 +79,9 @@ class DebianSource:
         self._architecture = text(table, "architecture", "amd64")
         self._components = texts(table, "components", _COMPONENTS)
         self._keyring = text(table, "keyring", _DEBIAN_KEYRING)
-        self._packages = tuple(sorted({*DAY0_PACKAGES, *APPLIANCE_PACKAGES, *texts(table, "packages")}))
+        self._packages = tuple(
+            sorted({*DAY0_PACKAGES, *APPLIANCE_PACKAGES, *ENGINE_PACKAGES, *texts(table, "packages")})
+        )
         self._driver = _driver(table)
 
     def fetch(self, into: Path) -> None:
