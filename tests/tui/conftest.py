@@ -57,6 +57,12 @@ def seen(app: ConsoleApp) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def is_golden(name: str, text: str) -> bool:
+    """Say whether a text equals its golden, or would now be written as one."""
+    path = GOLDENS / f"{name}.txt"
+    return "LEEWARD_UPDATE_GOLDENS" in os.environ or (path.exists() and path.read_text() == text + "\n")
+
+
 def check_golden(name: str, text: str) -> None:
     """Compare with a golden file; LEEWARD_UPDATE_GOLDENS=1 writes it instead."""
     path = GOLDENS / f"{name}.txt"
