@@ -199,6 +199,24 @@ def verify_command(
         voice.fail(error, verdict="REFUSED: this medium was not verified.")
 
 
+@bundle.command("anchor")
+@click.option("--state", type=_folder, default=DEFAULT_STATE, show_default=True, help="The site's trusted state.")
+@click.option("--root", "root_file", type=_file, required=True, help="The first root of the publisher.")
+@click.option("--fingerprint", metavar="HEX", required=True, help="Its SHA-256, from the publisher's paper.")
+@speaking
+def anchor_command(voice: Voice, state: Path, root_file: Path, fingerprint: str) -> None:
+    """Trust the root in a file from now on, if it has the fingerprint on paper. Once is enough; again is no harm."""
+    from bundles.refusal import MAX_ROOT_BYTES  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.trust import TrustStore  # noqa: PLC0415  the same
+
+    with root_file.open("rb") as stream:
+        content = stream.read(MAX_ROOT_BYTES + 1)
+    store = TrustStore(state)
+    store.anchor(content, fingerprint)
+    known = store.root_fingerprint or ""
+    voice.say(f"Trusted root: {grouped(known)}", "root", fingerprint=known)
+
+
 def _verify(
     voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None
 ) -> None:
