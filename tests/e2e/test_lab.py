@@ -68,6 +68,8 @@ def test_a_node_boots_to_a_running_system_within_ten_seconds(tmp_path: Path) -> 
         assert node.system_state() == "running"
         assert node.ssh("hostname").stdout == "n1\n"
     assert not node.is_up
+    assert leftovers(quick).is_empty()
+    assert not (cleanup.ROOTS / Names(root=quick.root).tag).exists()
 
 
 def test_a_node_reaches_the_controller_and_no_other_network(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from tests.lab.process import wait_until
@@ -54,7 +55,8 @@ def kill(group: Path) -> bool:
 def remove(group: Path) -> None:
     """Remove an empty group and the empty groups below it."""
     for folder in sorted(group.glob("**/"), key=lambda path: len(path.parts), reverse=True):
-        folder.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # systemd's last process took its own group away
+            folder.rmdir()
 
 
 def leader(group: Path) -> int | None:

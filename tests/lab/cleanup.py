@@ -97,7 +97,7 @@ def remove(found: Found, *, names: Names) -> Swept:
         loop.release(held.device)
         removed.append(f"loop device {held.device}")
     for name in sorted(found.namespaces):
-        run(["ip", "netns", "delete", name])
+        run(["ip", "netns", "delete", name], check=False)  # another lab may sweep the same orphan now
         removed.append(f"network namespace {name}")
     for name in sorted(found.nodes):
         shutil.rmtree(names.root / "nodes" / name)

@@ -172,6 +172,8 @@ class Lab:
             self._remove_all_but(
                 [path.parent.name for path in self._records() if _owner(path) != self._owner and _is_kept(path)]
             )
+            if not self._records():
+                cleanup.forget(self._names)
 
     @property
     def _key(self) -> Path:

@@ -144,7 +144,7 @@ def pull_stick(folder: Path) -> None:
 
 def unplug_stick(folder: Path, shell: Shell, medium: Medium) -> None:
     """Unmount the stick, then take it out; one that was pulled already is only unmounted."""
-    shell.run(f"umount --lazy {medium.at}", check=False)
+    shell.run(f"umount {medium.at} || umount --lazy {medium.at}", check=False)
     with contextlib.suppress(LabFailed):  # it was pulled before
         tell(folder, ("device_del", {"id": _STICK}))
 
