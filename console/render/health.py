@@ -183,8 +183,9 @@ def gpu_severity(gpu: Gpu, alerts: Iterable[Alert]) -> Severity:
 def gpus_note(report: HealthReport) -> str:
     """Say how many GPUs there are of how many that the release needs."""
     required = text.UNKNOWN if report.gpus_required is None else str(report.gpus_required)
+    count = f"{len(report.gpus)} of {required} present" if report.gpus_required != 0 else "none needed"
     simulated = "   SIMULATED" if any("gpu" in name for name in report.simulated) else ""
-    return f"{len(report.gpus)} of {required} present{simulated}"
+    return f"{count}{simulated}"
 
 
 def service_rows(report: HealthReport, history: History, frame: Frame) -> list[Content]:

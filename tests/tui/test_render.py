@@ -335,3 +335,11 @@ def test_plain_summary_shows_unknown_as_unknown() -> None:
 
     assert "gpu 0      ?? C, ??/?? W" in summary
     assert "?? running, ?? waiting" in summary
+
+
+def test_gpus_that_no_release_needs_are_not_counted_against_one() -> None:
+    report = recorded.healthy()
+
+    assert "4 of 4 present" in health.gpus_note(replace(report, gpus_required=4))
+    assert "none needed" in health.gpus_note(replace(report, gpus_required=0))
+    assert "of 0" not in health.gpus_note(replace(report, gpus_required=0))
