@@ -84,6 +84,6 @@ def texts(table: Mapping[str, object], key: str, default: tuple[str, ...] = ()) 
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise RecipeInvalid(
             detail=f"source {table.get('kind')!r} needs {key!r} as a list of texts; it has {value!r}",
-            remedy=f"Give `{key} = [\"...\"]` in the source's table of the recipe.",
+            remedy=f'Give `{key} = ["..."]` in the source\'s table of the recipe.',
         )
     return tuple(value)
