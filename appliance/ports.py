@@ -6,7 +6,7 @@ them; `appliance.wiring` chooses which, and is the only place that knows what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -233,16 +233,4 @@ class UsageReader(Protocol):
 
     def counts(self) -> tuple[int, int]:
         """Return (all records, unsettled records)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceFile:
-    path: str
-    content: bytes
-
-
-class EvidenceSigner(Protocol):
-    def write(self, files: Sequence[EvidenceFile], destination: Path, *, name: str, at: datetime) -> Path:
-        """Write a signed evidence bundle below `destination`; returns its folder."""
         ...

@@ -108,10 +108,10 @@ if ! /usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null; then
             -o Dir::State::Lists="$STAGE/lists" -o Dir::Cache::Archives="$STAGE/archives" "$@" </dev/null
     }
     apt_offline update >"$STAGE/apt.log" 2>&1 || fail "The package repository was refused" "$(tail -n 3 "$STAGE/apt.log")" "Call the publisher. Nothing was installed." 4
-    apt_offline install --print-uris -y --no-install-recommends python3-venv >"$STAGE/wanted" 2>>"$STAGE/apt.log" ||
+    apt_offline install --print-uris -y --no-remove --no-install-recommends python3-venv >"$STAGE/wanted" 2>>"$STAGE/apt.log" ||
         fail "python3-venv cannot be installed from this medium" "$(tail -n 3 "$STAGE/apt.log")" "The node's packages do not fit the medium's. Use a plain Debian 12, or ask the publisher."
     sed -n "s|^'file:\(//\)\?$repository/\([^']*\)'.*|os/debian-12/\2|p" "$STAGE/wanted" | sed 's/%2b/+/g; s/%7e/~/g' | while read -r path; do take_under "$path"; done
-    apt_offline install -y --no-install-recommends python3-venv >>"$STAGE/apt.log" 2>&1 ||
+    apt_offline install -y --no-remove --no-install-recommends python3-venv >>"$STAGE/apt.log" 2>&1 ||
         fail "python3-venv could not be installed" "$(tail -n 3 "$STAGE/apt.log")" "See $STAGE/apt.log; dpkg --configure -a mends an interrupted run."
 fi
 

@@ -21,16 +21,10 @@ from appliance.domain.engine import engine_variables
 from appliance.domain.errors import NotFound
 from appliance.domain.fit import fit
 from appliance.domain.node import NodeFacts
+from appliance.domain.provision import PLAYBOOK, local_inventory
 from appliance.ports import AuditLog, NodeProbe, PlaybookRunner, PlayRequest, Slots
 from appliance.services.steps import StepContext
 from bundles.release import Device, Release
-
-PLAYBOOK = "site.yml"
-GROUP = "leeward_nodes"
-INVENTORY: dict[str, object] = {
-    GROUP: {"hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}}}
-}
-"""Debian's own interpreter, because the modules for apt need Debian's bindings."""
 
 
 def slot_to_serve(slots: Slots) -> str:
@@ -97,7 +91,12 @@ class ProvisionStep:
         if not is_driver_to_come:  # GPUs that wait for the release's own driver cannot be counted before the play
             fit(release, facts)
         variables = play_variables(release, PurePosixPath(path), facts, self._site)
-        play = PlayRequest(playbooks=path / "playbooks", playbook=PLAYBOOK, inventory=INVENTORY, variables=variables)
+        play = PlayRequest(
+            playbooks=path / "playbooks",
+            playbook=PLAYBOOK,
+            inventory=local_inventory(facts.hostname),
+            variables=variables,
+        )
         result = self._runner.run(play, emit=context.emit, is_canceled=context.is_canceled)
         if is_driver_to_come:
             fit(release, self._probe.facts())
