@@ -1,12 +1,12 @@
 # Leeward's commands. Each does its own set-up on a bare Debian 12 with Python 3.11, as root.
-# PIP_CACHE and everything else that is kept lies in the ignored folders .venv, .cache and .build.
+# Everything that is kept lies in the ignored folders .venv, .cache and .build.
 
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
-DEBIAN_PACKAGES := gcc libc6-dev git make python3-venv
+DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv
 
-.PHONY: help demo test unit lint bench lock clean
+.PHONY: help node-possible demo test unit lint bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,8 +19,13 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Asked before anything is changed.
+node-possible:
+	@. /etc/os-release && test "$$(id -u) $$ID $$VERSION_ID" = "0 debian 12" || { \
+		echo "make demo needs root on Debian 12; this is $$(id -un) on $$PRETTY_NAME. Nothing was changed." >&2; exit 2; }
+
 ## make demo   the main job from end to end on a real node without a network
-demo: $(VENV)/.ready
+demo: node-possible $(VENV)/.ready
 	$(RUN)/python -m tests.e2e.demo
 
 ## make test   lint, then every test, the real-node test included
