@@ -70,9 +70,12 @@ class Site:
         return testinfra.get_host(f"ssh://{self.node.name}", ssh_config=str(config))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A node that has what bootstrap and import leave behind; nothing is applied to it yet."""
+    """A node that has what bootstrap and import leave behind; nothing is applied to it yet.
+
+    For one module at a time: until it ends, this process is in the controller's namespace, without a network.
+    """
     folder = tmp_path_factory.mktemp("site")
     make_slot(folder / "slot")
     packages = folder / "slot/os/debian-12"
