@@ -75,7 +75,7 @@ def tell(journey: Journey) -> None:
     line(
         "EAGLE",
         f"{engine['accepted_tokens_total']} of {engine['draft_tokens_total']} drafted tokens accepted "
-        f"since start, {drafted} drafted for this answer",
+        f"since start, {drafted} drafted since just before this question",
     )
     line("health", f"{health['verdict']}; SIMULATED: {', '.join(health['simulated']) or 'nothing'}")
 
