@@ -99,7 +99,7 @@ def size(count_bytes: int | None) -> str:
         return UNKNOWN
     value = float(count_bytes)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004  SI
+        if value < 1000:  # noqa: PLR2004  the step of SI prefixes
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"  # noqa: PLR2004  three figures
         value /= 1000
     return f"{value:.1f} TB"

@@ -174,7 +174,7 @@ async def test_models_are_listed_and_described(gateway: Running, engine: FakeEng
 
     assert [model.id for model in listed.data] == [MODEL]
     assert one.to_dict()["max_context_length"] == 262144
-    assert one.to_dict()["capabilities"]["completion_fim"] is False  # type: ignore[index]
+    assert one.to_dict()["capabilities"]["completion_fim"] is False  # type: ignore[index]  # extra field of the SDK's model
     assert engine.seen == []
 
 

@@ -99,7 +99,7 @@ def test_bytes_that_are_not_the_one_canonical_form_are_refused(release: Release,
 
 def _with_file(release: Release, **changes: object) -> bytes:
     victim = release.file("playbooks/site.yml")
-    changed = replace(victim, **changes)  # type: ignore[arg-type]
+    changed = replace(victim, **changes)  # type: ignore[arg-type]  # wrong types are the case
     return canonical(replace(release, files=tuple(changed if f is victim else f for f in release.files)))
 
 

@@ -238,7 +238,7 @@ def test_a_large_ledger_is_read_page_by_page(site: Site) -> None:
 
 
 def test_a_team_name_that_is_a_formula_does_nothing_in_a_spreadsheet(site: Site) -> None:
-    for team in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "＝1", 'quo"ted, and\nbroken'):  # noqa: RUF001
+    for team in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "＝1", 'quo"ted, and\nbroken'):  # noqa: RUF001  the full-width sign is meant
         site.usage.rows.append(usage_record(9, team=team))
 
     folder = site.collect()
