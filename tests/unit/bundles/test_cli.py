@@ -92,7 +92,7 @@ def test_verify_against_a_sites_state_changes_nothing(site: Site, medium: Path) 
 def test_verify_without_any_root_says_what_to_give(
     medium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bundles.cli.DEFAULT_STATE", tmp_path / "none")
+    monkeypatch.setattr("bundles.cli.reading.DEFAULT_STATE", tmp_path / "none")
 
     result = run("verify", medium)
 

@@ -1,0 +1,53 @@
+"""`leeward bundle`: keys, build, verify, inspect. Also `python -m bundles`, where nothing else is installed.
+
+Every command speaks to people, or with `--json` to programs: one JSON object a line, the verdict
+last. Exit status: 0 good, 2 usage, 3 node, 4 trust, 130 interrupted (docs/design.md, Errors).
+
+Verbs are loaded when they are called, and each verb imports what it needs inside its function, so
+that `leeward bundle inspect` loads neither tuf nor cryptography. A new verb is a module here and a
+line in VERBS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from bundles.cli.voice import grouped
+
+__all__ = ["VERBS", "bundle", "grouped", "main"]
+
+VERBS: dict[str, str] = {
+    "anchor": "bundles.cli.reading:anchor_command",
+    "build": "bundles.cli.making:build_command",
+    "inspect": "bundles.cli.reading:inspect_command",
+    "keys": "bundles.cli.keys:keys",
+    "verify": "bundles.cli.reading:verify_command",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module when the verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Return all verbs in order."""
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """Load one verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, name = VERBS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group("bundle", cls=LazyGroup)
+def bundle() -> None:
+    """Make, verify and inspect the signed bundles that cross the gap."""
+
+
+def main() -> None:
+    """Run `leeward bundle` as a program of its own."""
+    bundle()

@@ -1,0 +1,87 @@
+"""How commands speak: each thing once, to a person as a line or to a program as a JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import NoReturn, ParamSpec
+
+import click
+
+from bundles.errors import LeewardError
+
+P = ParamSpec("P")
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_GROUP = 4
+
+
+class Voice:
+    """Says each thing once: as a line for people, or as an event for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._terminal = sys.stderr.isatty() and not as_json
+        self._percent = -1
+
+    def say(self, line: str, event: str, **values: object) -> None:
+        """Say one thing; `line` may be empty where only programs care."""
+        if self._as_json:
+            click.echo(json.dumps({"event": event, **values}, sort_keys=True))
+        elif line:
+            click.echo(line)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show progress on a terminal, at most once a percent; programs get an event as often."""
+        percent = 100 * done // total if total else 100
+        if percent == self._percent:
+            return
+        self._percent = percent
+        if self._as_json:
+            self.say("", "progress", what=what, done=done, total=total)
+        elif self._terminal:
+            click.echo(f"\r\x1b[K{percent:3d} %  {what[:100]}", nl=False, err=True)
+
+    def end_progress(self) -> None:
+        """Leave the progress line."""
+        if self._terminal and self._percent >= 0:
+            click.echo("\r\x1b[K", nl=False, err=True)
+        self._percent = -1
+
+    def fail(self, error: LeewardError, *, verdict: str | None = None) -> NoReturn:
+        """Say what went wrong and what to do, give the verdict, and end with the error's status."""
+        self.end_progress()
+        if self._as_json:
+            self.say("", "error", code=error.code, title=error.title, detail=error.detail, remedy=error.remedy)
+        else:
+            click.echo(f"{error.title}.\n  {error.detail}\n  What to do: {error.remedy}", err=True)
+        if verdict:
+            self.say(verdict, "verdict", verified=False)
+        raise SystemExit(error.exit_status)
+
+
+def speaking(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors of a command into words and an exit status. The command has a `voice` as its first argument."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+    @wraps(command)
+    def spoken(*args: P.args, **kwargs: P.kwargs) -> None:
+        voice = Voice(as_json=bool(kwargs.pop("as_json")))
+        try:
+            command(voice, *args, **kwargs)  # type: ignore[arg-type]  # the voice stands before what click passes
+        except LeewardError as error:
+            voice.fail(error)
+        except KeyboardInterrupt:
+            voice.end_progress()
+            click.echo("Interrupted. Nothing half-done was left under its final name.", err=True)
+            raise SystemExit(130) from None
+
+    return spoken
+
+
+def grouped(fingerprint: str) -> str:
+    """Return a fingerprint in groups of four, as people read it aloud."""
+    return " ".join(fingerprint[at : at + _GROUP] for at in range(0, len(fingerprint), _GROUP))
