@@ -1,13 +1,12 @@
 """Write a bundle: from a tree of files to a folder that can be copied to any medium.
 
-The folder appears whole or not at all: everything is written to `.NAME.partial` beside it, made
-durable, and renamed. Every file is read once; its parts are written while its leaves are hashed.
+The folder appears whole or not at all (`bundles.output`). Every file is read once; its parts are
+written while its leaves are hashed.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -19,10 +18,11 @@ from typing import Protocol
 
 from bundles import pair, safetensors
 from bundles.digest import sha256_hex
-from bundles.errors import OutputOccupied, ReleaseInvalid, SourceFailed, StoreFull
+from bundles.errors import ReleaseInvalid, SourceFailed
 from bundles.keys import Keyring
 from bundles.layout import BLOBS, FOLDERS, METADATA, RELEASE_SUFFIX, TARGETS
 from bundles.manifest import check_paths, section
+from bundles.output import check_room, whole_folder
 from bundles.release import (
     LEAF_BYTES,
     PART_BYTES,
@@ -38,7 +38,6 @@ from bundles.transfer import (
     Meter,
     Progress,
     each,
-    fsync_folder,
     hash_leaves,
     never,
     read_into,
@@ -101,15 +100,8 @@ def publish(
     keyring cannot sign, Canceled. After any of them `out` is as it was.
     """
     source: Tree = _Folder(tree) if isinstance(tree, Path) else _Memory(dict(tree))
-    _check_output(out)
-    partial = out.with_name(f".{out.name}.partial")
-    _discard(partial)
-    try:
+    with whole_folder(out) as partial:
         report = _write(source, release, keyring, partial, expiry or Expiry(), bootstrap, progress, is_canceled, now)
-        _adopt(partial, out)
-    except BaseException:
-        _discard(partial)
-        raise
     return replace(report, folder=out)
 
 
@@ -137,7 +129,6 @@ def _write(  # noqa: PLR0917  one caller, which names what it passes
         (partial / METADATA / name).write_bytes(signed)
     fingerprint = bootstrap(partial, whole, metadata["1.root.json"]) if bootstrap else None
     (partial / README).write_text(_readme(whole), encoding="utf-8")
-    _make_durable(partial)
     return BuildReport(
         folder=partial,
         release=whole,
@@ -161,7 +152,7 @@ class _BlobWriter:
         sizes = dict(sorted(self.source.sizes().items()))
         check_paths(sizes)
         total = sum(sizes.values())
-        _check_room(self.blobs, total + _METADATA_ROOM_BYTES)
+        check_room(self.blobs, total + _METADATA_ROOM_BYTES)
         meter = Meter(total=total, progress=progress, is_canceled=is_canceled)
 
         def one(item: tuple[int, str], pool: Executor) -> None:
@@ -284,60 +275,6 @@ def _append(path: Path, view: memoryview) -> None:
         write_from(descriptor, view, os.lseek(descriptor, 0, os.SEEK_END))
     finally:
         os.close(descriptor)
-
-
-def _check_output(out: Path) -> None:
-    if out.is_mount():
-        raise OutputOccupied(detail=f"{out} is a mount point", remedy=f"Name a new folder on it: {out / 'leeward'}.")
-    replaced = _old(out)
-    if not out.exists() and replaced.exists():  # killed between the two renames of _adopt
-        replaced.rename(out)
-    if not out.exists():
-        return
-    ours = out.is_dir() and (not any(out.iterdir()) or (out / METADATA / "timestamp.json").is_file())
-    if not ours:
-        raise OutputOccupied(
-            detail=f"{out} holds something that is not a bundle",
-            remedy="Name a new or empty folder, or one with a bundle that may be replaced.",
-        )
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StoreFull(
-            detail=f"the bundle needs {needed:,} bytes; {folder} has {free:,} free",
-            remedy="Free some space there or name another folder with `--out`.",
-        )
-
-
-def _make_durable(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _adopt(partial: Path, out: Path) -> None:
-    old = _old(out)
-    _discard(old)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    fsync_folder(out.parent)
-    _discard(old)
-
-
-def _old(out: Path) -> Path:
-    return out.with_name(f".{out.name}.old")
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder that an earlier or this build made under a name of its own."""
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def _sections(files: tuple[FileEntry, ...]) -> Mapping[str, int]:
