@@ -19,7 +19,8 @@ from bundles.release import FileEntry, Release
 
 _SAFE = re.compile(r"[A-Za-z0-9._+~@/-]+")
 _WHEEL_VERSION = re.compile(r"appliance/wheels/leeward-([A-Za-z0-9.+]+)-py3-none-any\.whl")
-_DAY0 = ("appliance/", "os/debian-12/")
+DAY0 = ("appliance/", "os/debian-12/")
+"""What the script takes off the medium itself, before the verifier can run."""
 _UNPACKED_FACTOR = 6
 """Room asked for per byte of appliance wheel: the copy, the unpacked environment and a margin."""
 
@@ -30,7 +31,7 @@ def render(release: Release, root_json: bytes) -> bytes:
     Raises:
         RecipeInvalid: the release has no appliance wheel, or a name that does not belong in a script.
     """
-    entries = tuple(entry for entry in release.files if entry.path.startswith(_DAY0))
+    entries = tuple(entry for entry in release.files if entry.path.startswith(DAY0))
     for text in (release.name, release.version, *(entry.path for entry in entries)):
         if not _SAFE.fullmatch(text):
             raise RecipeInvalid(

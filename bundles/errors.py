@@ -51,11 +51,60 @@ class MediaMissing(OperatorError):
     title = "The medium could not be read"
 
 
+class VolumeTooSmall(OperatorError):
+    """A bundle cannot be spread over volumes of this size."""
+
+    code = "volume-too-small"
+    title = "The volumes are too small"
+
+
+class VolumesMissing(MediaMissing):
+    """What is here of a media set was taken; more volumes are needed to end the import."""
+
+    code = "volumes-missing"
+    title = "More volumes are needed"
+
+
+class VolumeUnfinished(MediaMissing):
+    """Writing a volume was interrupted: a power cut, a pulled stick, a kill."""
+
+    code = "volume-unfinished"
+    title = "The volume was not written to its end"
+
+
+class VolumeForeign(OperatorError):
+    """A volume that belongs to another release stands where one of this set is wanted."""
+
+    code = "volume-foreign"
+    title = "The volume belongs to another set"
+
+
+class RepairRequestInvalid(OperatorError):
+    """A repair request cannot be read, or is about another bundle."""
+
+    code = "repair-request-invalid"
+    title = "The repair request cannot be used"
+
+
+class ScanFailed(OperatorError):
+    """The configured scanner could not be run, or gave no verdict."""
+
+    code = "scan-failed"
+    title = "The volume could not be scanned"
+
+
 class KeyringExists(OperatorError):
     """A folder already holds keys; they are never overwritten."""
 
     code = "keyring-exists"
     title = "There are keys already"
+
+
+class KeyLocked(OperatorError):
+    """A private key could not be used: no passphrase or PIN, a wrong one, or the token is not there."""
+
+    code = "key-locked"
+    title = "The private key could not be opened"
 
 
 class OutputOccupied(OperatorError):
@@ -65,12 +114,33 @@ class OutputOccupied(OperatorError):
     title = "The output folder is in use"
 
 
+class InventoryInvalid(OperatorError):
+    """An inventory of a site's store cannot be read, or does not suit what is asked of it."""
+
+    code = "inventory-invalid"
+    title = "The inventory cannot be used"
+
+
+class DeltaMisfit(OperatorError):
+    """The store lacks what a delta builds on: it was made for another node, or for an earlier state."""
+
+    code = "delta-misfit"
+    title = "The delta does not fit this store"
+
+
 class StoreUnusable(LeewardError):
     """The store's file system failed, or cannot do what an import needs (hard links, one file system)."""
 
     code = "store-unusable"
     title = "The store cannot be used"
     exit_status = 3
+
+
+class DeltaBaseDamaged(StoreUnusable):
+    """A file of the store that a delta builds on is not what its digest says."""
+
+    code = "delta-base-damaged"
+    title = "A file in the store is damaged"
 
 
 class StoreFull(LeewardError):
@@ -109,11 +179,32 @@ class SignatureRefused(TrustError):
     title = "The signature was refused"
 
 
+class ApprovalMissing(TrustError):
+    """This site imports only what its own people have countersigned, and too few of them have."""
+
+    code = "approval-missing"
+    title = "The site has not approved this release"
+
+
 class ContentMismatch(TrustError):
     """Bytes differ from what was signed, are missing, or are there without being signed."""
 
     code = "content-mismatch"
     title = "The content is not what was signed"
+
+
+class ScanRefused(TrustError):
+    """The configured scanner found something on a volume."""
+
+    code = "scan-refused"
+    title = "The scanner refused the volume"
+
+
+class ReceiptInvalid(TrustError):
+    """A chain of custody receipts is broken, forged, or not about this bundle."""
+
+    code = "receipt-invalid"
+    title = "The custody receipts do not hold"
 
 
 class RollbackRefused(TrustError):

@@ -2,6 +2,7 @@
 
     metadata/   TUF metadata            targets/<sha256>.release.json
     blobs/<sha256>.pNNN                 a file's parts, named by the whole file's digest
+    volume/                             only where the medium is one of a set (bundles.media)
 
 Only regular files are opened, never through a symbolic link below the medium's own folder, never
 blocking on a FIFO, and never more than a stated number of bytes is taken into memory.
@@ -23,7 +24,9 @@ from bundles.release import MAX_RELEASE_BYTES, PART_BYTES, FileEntry, Release, r
 METADATA = "metadata"
 TARGETS = "targets"
 BLOBS = "blobs"
+VOLUME = "volume"
 FOLDERS = (METADATA, TARGETS, BLOBS)
+"""What every medium has."""
 RELEASE_SUFFIX = ".release.json"
 MAX_ENTRIES = 250_000
 
@@ -48,7 +51,7 @@ class Bundle:
     path: Path
 
     def names(self, folder: str) -> tuple[str, ...]:
-        """Return the names in one of the three folders, sorted, whatever they are.
+        """Return the names in one of the folders, sorted, whatever they are.
 
         Raises MediaMissing where the folder cannot be read, ContentMismatch for absurdly many names.
         """
@@ -109,13 +112,18 @@ def peek(bundle: Bundle) -> Release:
 
     Raises ContentMismatch, MediaMissing, ReleaseInvalid or PairMismatch where it cannot be read.
     """
+    return release_from_bytes(manifest_bytes(bundle))
+
+
+def manifest_bytes(bundle: Bundle) -> bytes:
+    """Return the bytes of a medium's manifest, **unverified**. Raises ContentMismatch, MediaMissing."""
     names = [name for name in bundle.names(TARGETS) if name.endswith(RELEASE_SUFFIX)]
     if len(names) != 1:
         raise ContentMismatch(detail=f"targets/ holds {len(names)} manifests instead of one", remedy=_REMEDY_COPY)
     content = bundle.read(TARGETS, names[0], limit=MAX_RELEASE_BYTES)
     if names[0] != f"{sha256_hex(content)}{RELEASE_SUFFIX}":
         raise ContentMismatch(detail=f"targets/{names[0]} does not have the digest in its name", remedy=_REMEDY_COPY)
-    return release_from_bytes(content)
+    return content
 
 
 def parts(entry: FileEntry) -> tuple[Part, ...]:
@@ -150,7 +158,9 @@ def read_at(descriptor: int, length: int, offset: int, what: str) -> bytes:
 def _opened(path: Path, folder: str, name: str | None) -> Iterator[int]:
     """Open `path/folder` or `path/folder/name`, checking every step below `path`."""
     what = f"{folder}/{name or ''}"
-    if folder not in FOLDERS or (name is not None and (not name or name in {".", ".."} or "/" in name or "\0" in name)):
+    if folder not in (*FOLDERS, VOLUME) or (
+        name is not None and (not name or name in {".", ".."} or "/" in name or "\0" in name)
+    ):
         raise ContentMismatch(detail=f"{what!a} is not a place on a medium", remedy=_REMEDY_COPY)
     opened: list[int] = []
     try:
