@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "folder": "bundles.sources.folder:FolderSource",
     "generated": "bundles.sources.generated:GeneratedSource",
     "hub": "bundles.sources.hub:HubSource",
+    "rpm": "bundles.sources.rpm:RpmSource",
     "wheels": "bundles.sources.wheels:WheelsSource",
 }
 
