@@ -11,7 +11,6 @@ All names are made by this module; it removes nothing else.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ from bundles import pair
 from bundles.digest import sha256_hex
 from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
 from bundles.release import LEAF_BYTES, FileEntry, Release
-from bundles.transfer import Meter, folder_descriptor, fsync_folder, read_into, write_from
+from bundles.transfer import folder_descriptor, fsync_folder, read_into, write_from
 
 MANIFEST = "release.json"
 MARGIN_BYTES = 64 * 1024 * 1024
@@ -40,20 +39,18 @@ class StagedFile:
     final: Path
     entry: FileEntry
     descriptor: int
-    _resuming: bool = True
+    left_bytes: int
+    """How far an earlier try got, at most."""
 
-    def resume(self, leaf: int, view: memoryview) -> bool:
-        """Fill `view` from what an earlier try staged, if that is right; from the first fault on, never again."""
-        if self._resuming:
-            count = read_into(self.descriptor, view, leaf * LEAF_BYTES)
-            self._resuming = count == len(view) and sha256_hex(view) == self.entry.leaves[leaf]
-        return self._resuming
+    def has(self, leaf: int, view: memoryview) -> bool:
+        """Whether an earlier try staged the right bytes; reads them into `view`."""
+        is_there = leaf * LEAF_BYTES + len(view) <= self.left_bytes
+        return is_there and holds_leaf(self.descriptor, self.entry, leaf, view)
 
     def write(self, leaf: int, view: memoryview) -> None:
-        """Write a verified leaf. Raises StoreFull, StoreUnusable."""
-        if not self._resuming:
-            with storing(self.path):
-                write_from(self.descriptor, view, leaf * LEAF_BYTES)
+        """Write a leaf; nobody opens it before it is verified. Raises StoreFull, StoreUnusable."""
+        with storing(self.path):
+            write_from(self.descriptor, view, leaf * LEAF_BYTES)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return staged bytes."""
@@ -94,24 +91,6 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def holds(self, entry: FileEntry, meter: Meter) -> bool:
-        """Whether the store has the file, with its bytes hashed now; counts them in `meter` if so."""
-        with self.opened(entry) as descriptor:
-            if descriptor is None:
-                return False
-            digest = hashlib.sha256()
-            buffer = memoryview(bytearray(min(entry.size_bytes, LEAF_BYTES)))
-            for offset in range(0, entry.size_bytes, LEAF_BYTES):
-                meter.check()
-                try:
-                    digest.update(buffer[: read_into(descriptor, buffer, offset)])
-                except OSError:
-                    return False  # what cannot be read is taken anew from the medium
-        same = digest.hexdigest() == entry.sha256
-        if same:
-            meter.add(entry.path, entry.size_bytes)
-        return same
-
     @contextmanager
     def staged(self, staging: Path, entry: FileEntry) -> Iterator[StagedFile]:
         """Open the staging file of `entry`. Raises StoreFull, StoreUnusable."""
@@ -120,7 +99,7 @@ class Store:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
         try:
-            yield StagedFile(path, self.path(entry.sha256), entry, descriptor)
+            yield StagedFile(path, self.path(entry.sha256), entry, descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
@@ -233,6 +212,15 @@ def check_room(entries: Iterable[FileEntry], *, store: Store, staging: Path) -> 
             detail=f"the import needs {needed:,} bytes more; {store.folder} has {free:,} free",
             remedy="Free space on that file system, or remove a slot that is no longer needed; then import again.",
         )
+
+
+def holds_leaf(descriptor: int, entry: FileEntry, leaf: int, view: memoryview) -> bool:
+    """Whether a file has a leaf's signed bytes, now; reads them into `view`. What cannot be read is not held."""
+    try:
+        count = read_into(descriptor, view, leaf * LEAF_BYTES)
+    except OSError:
+        return False
+    return count == len(view) and sha256_hex(view) == entry.leaves[leaf]
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Bytes on their way: each is read once, hashed twice (leaf and whole file) and handed on.
+"""Bytes on their way: each is read once, hashed, and handed on. hashlib releases the interpreter's lock.
 
-The leaf's hash runs on a pool's thread while the whole file's hash runs on the caller's, so even one
-large file uses two cores; several files at once use the rest. hashlib releases the interpreter's
-lock for both.
+`share` is for files whose leaves are known: threads take leaf after leaf, several from one file, so
+even one large file uses all cores. `hash_leaves` is for files that get their digests now: the leaf's
+hash runs beside the whole file's, on two cores.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from bundles.digest import EMPTY_SHA256, pieces, sha256_hex
 from bundles.errors import Canceled
-from bundles.release import LEAF_BYTES
+from bundles.release import LEAF_BYTES, FileEntry
 
 Progress = Callable[[str, int, int], None]
 """Called with (path, bytes done, bytes in all), from any thread, at most once a leaf."""
@@ -27,6 +27,9 @@ Progress = Callable[[str, int, int], None]
 IsCanceled = Callable[[], bool]
 
 FILES_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
+
+THREADS = max(4, min(8, os.cpu_count() or 4))
+"""How many leaves are under way at once, each in a buffer of 16 MiB: at most 128 MiB of memory."""
 
 T = TypeVar("T")
 
@@ -124,6 +127,111 @@ def each(items: Iterable[T], work: Callable[[T, Executor], None], meter: Meter, 
     real = [error for error in errors if not isinstance(error, Canceled)]
     for error in (*real, *errors):
         raise error
+
+
+class LeafWork(Protocol):
+    """Work on one file, leaf by leaf."""
+
+    entry: FileEntry
+
+    def begin(self, opened: ExitStack) -> None:
+        """Open what is needed; `opened` is closed after the end, whatever it is."""
+        ...
+
+    def take(self, leaf: int, view: memoryview) -> None:
+        """Do one leaf in a view of its size; several threads at once, each with another leaf."""
+        ...
+
+    def finish(self) -> None:
+        """Do what comes after the last leaf. Called once."""
+        ...
+
+
+def share(works: Iterable[LeafWork], meter: Meter) -> None:
+    """Do all works with `THREADS` threads; the first error stops all and is raised.
+
+    Half as many files as threads are under way at once and the other threads help with them, so that
+    a slow medium is read mostly in one direction.
+    """
+    desk = _Desk(waiting=iter(works), meter=meter)
+    try:
+        each(range(THREADS), desk.serve, meter, at_once=THREADS)
+    finally:
+        desk.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Desk:
+    """Hands out files to threads."""
+
+    waiting: Iterator[LeafWork]
+    meter: Meter
+    _under_way: list[_SharedFile] = field(default_factory=list)
+    _opened: ExitStack = field(default_factory=ExitStack)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def serve(self, _thread: int, _pool: Executor) -> None:
+        """Work until there is nothing left to begin."""
+        buffer = memoryview(bytearray(LEAF_BYTES))
+        while (file := self._next()) is not None:
+            while (leaf := file.next()) is not None:
+                self.meter.check()
+                file.take(leaf, buffer)
+
+    def close(self) -> None:
+        """Close what an error left open."""
+        self._opened.close()
+
+    def _next(self) -> _SharedFile | None:
+        with self._lock:
+            self.meter.check()
+            self._under_way = [file for file in self._under_way if file.has_more]
+            if len(self._under_way) < max(1, THREADS // 2):
+                work = next(self.waiting, None)
+                if work is not None:
+                    file = _SharedFile(work)
+                    self._opened.callback(file.opened.close)
+                    work.begin(file.opened)
+                    self._under_way.append(file)
+                    return file
+            return self._under_way[-1] if self._under_way else None
+
+
+class _SharedFile:
+    """One file whose leaves several threads take."""
+
+    def __init__(self, work: LeafWork) -> None:
+        self.opened = ExitStack()
+        self._work = work
+        self._begun = 0
+        self._ended = 0
+        self._count = max(1, len(work.entry.leaves))  # an empty file is finished too
+        self._lock = threading.Lock()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a leaf is left to begin."""
+        return self._begun < self._count
+
+    def next(self) -> int | None:
+        """Return a leaf that nobody has begun."""
+        with self._lock:
+            if not self.has_more:
+                return None
+            self._begun += 1
+            return self._begun - 1
+
+    def take(self, leaf: int, buffer: memoryview) -> None:
+        """Do a leaf; who ends the last one finishes the file."""
+        size = min(LEAF_BYTES, self._work.entry.size_bytes - leaf * LEAF_BYTES)
+        if size:
+            self._work.take(leaf, buffer[:size])
+        with self._lock:
+            self._ended += 1
+            is_last = self._ended == self._count
+        if is_last:
+            self._work.finish()
+            self.opened.close()
 
 
 def fsync_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles import pair, transfer, verify
+from bundles import blobs, pair, transfer, verify
 from bundles.errors import (
     Canceled,
     ContentMismatch,
@@ -374,14 +374,14 @@ def test_resuming_reads_no_leaf_again_that_is_staged(
     (site.folder / "staging").mkdir()
     (site.folder / "staging" / f"{entry.sha256}.partial").write_bytes(files[SHARD][: 2 * LEAF_BYTES])
     read: list[int] = []
-    real = verify._MediumFile.fill
+    real = blobs.MediumFile.fill
 
-    def noted(self: verify._MediumFile, leaf: int, view: memoryview) -> None:
+    def noted(self: blobs.MediumFile, leaf: int, view: memoryview) -> None:
         if self.entry.path == SHARD:
             read.append(leaf)
         real(self, leaf, view)
 
-    monkeypatch.setattr(verify._MediumFile, "fill", noted)
+    monkeypatch.setattr(blobs.MediumFile, "fill", noted)
 
     site.import_(medium)
 
