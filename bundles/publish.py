@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bundles import pair, safetensors
+from bundles import model_signature, pair, safetensors
 from bundles.digest import sha256_hex
 from bundles.errors import ReleaseInvalid, SourceFailed
 from bundles.keys import Keyring
@@ -32,7 +32,7 @@ from bundles.release import (
     Release,
     release_to_bytes,
 )
-from bundles.signing import Expiry, sign_release
+from bundles.signing import Expiry, propose_release, sign_release
 from bundles.transfer import (
     IsCanceled,
     Meter,
@@ -89,11 +89,14 @@ def publish(
     progress: Progress = silent,
     is_canceled: IsCanceled = never,
     now: datetime | None = None,
+    unsigned: bool = False,
 ) -> BuildReport:
     """Write the signed bundle of `tree` to the folder `out`.
 
     `tree` is a folder, or paths with their bytes. `release` comes without files and pair: both are
-    found from the tree. `now` (default: the present) is when the signatures begin.
+    found from the tree. `now` (default: the present) is when the signatures begin. An `unsigned`
+    bundle waits for its release signers (`bundles.countersigning`); the keyring needs roots alone.
+    Where the keyring holds a weights key, a Model Signing signature joins the files.
 
     Raises OutputOccupied where `out` holds something else than a bundle, StoreFull, ReleaseInvalid,
     PairMismatch, SourceFailed when a file changes while it is read, SignatureRefused when the
@@ -101,7 +104,9 @@ def publish(
     """
     source: Tree = _Folder(tree) if isinstance(tree, Path) else _Memory(dict(tree))
     with whole_folder(out) as partial:
-        report = _write(source, release, keyring, partial, expiry or Expiry(), bootstrap, progress, is_canceled, now)
+        report = _write(
+            source, release, keyring, partial, expiry or Expiry(), bootstrap, progress, is_canceled, now, unsigned
+        )
     return replace(report, folder=out)
 
 
@@ -115,16 +120,22 @@ def _write(  # noqa: PLR0917  one caller, which names what it passes
     progress: Progress,
     is_canceled: IsCanceled,
     now: datetime | None,
+    unsigned: bool,  # noqa: FBT001  the same
 ) -> BuildReport:
     for folder in FOLDERS:
         (partial / folder).mkdir(parents=True)
     writer = _BlobWriter(source=source, blobs=partial / BLOBS)
     files = writer.write(progress, is_canceled)
+    if weights_key := keyring.weights_signer():
+        signature = _Memory(model_signature.signature_files(files, weights_key))
+        added = _BlobWriter(source=signature, blobs=partial / BLOBS).write(silent, is_canceled)
+        files = tuple(sorted((*files, *added), key=lambda entry: entry.path))
     locked = _lock(source, files) if release.kind is BundleKind.RELEASE else None
     whole = replace(release, files=files, pair=locked)
     content = release_to_bytes(whole)
     (partial / TARGETS / f"{sha256_hex(content)}{RELEASE_SUFFIX}").write_bytes(content)
-    metadata = sign_release(content, keyring, version=release.epoch, expiry=expiry, now=now or datetime.now(UTC))
+    sign = propose_release if unsigned else sign_release
+    metadata = sign(content, keyring, version=release.epoch, expiry=expiry, now=now or datetime.now(UTC))
     for name, signed in metadata.items():
         (partial / METADATA / name).write_bytes(signed)
     fingerprint = bootstrap(partial, whole, metadata["1.root.json"]) if bootstrap else None

@@ -92,7 +92,7 @@ def collect_evidence(bundle: Bundle, copy: Path, root: Root) -> tuple[RoleEviden
         found = _load(bundle, name, vouched)
         if found is None:
             raise ContentMismatch(detail=f"{METADATA}/{name} is missing or is not what was signed", remedy=_COPY)
-        shown = _evidence(role, found, root)
+        shown = evidence_of(role, found, root)
         if not shown.passed:
             raise SignatureRefused(detail=str(shown), remedy=_CALL)
         if _claims(found) != _claims(accepted):
@@ -103,6 +103,21 @@ def collect_evidence(bundle: Bundle, copy: Path, root: Root) -> tuple[RoleEviden
         evidence.append(shown)
         vouched = _next(found)
     return tuple(evidence)
+
+
+def evidence_of(role: str, found: AnyMetadata, root: Root) -> RoleEvidence:
+    """Say who signed `found`, as `root` names the keys of `role`."""
+    result = root.get_verification_result(role, found.signed_bytes, found.signatures)
+    known = set(root.roles[role].keyids)
+    return RoleEvidence(
+        role=role,
+        version=found.signed.version,
+        expires=found.signed.expires,
+        threshold=result.threshold,
+        signed=tuple(f"{key_name(key)} ({_shown(key_id)})" for key_id, key in result.signed.items()),
+        not_signed=tuple(f"{key_name(key)} ({_shown(key_id)})" for key_id, key in result.unsigned.items()),
+        unknown=tuple(_shown(key_id) for key_id in found.signatures if key_id not in known),
+    )
 
 
 def check_post_quantum(roots: Sequence[bytes]) -> None:
@@ -153,21 +168,7 @@ def refusals_of_tuf(bundle: Bundle | None, copy: Path | None, reference: datetim
 
 def _of_root(root: Root, copy: Path) -> RoleEvidence:
     content = (copy / "root_history" / f"{root.version}.root.json").read_bytes()
-    return _evidence(Root.type, Metadata.from_bytes(content), root)
-
-
-def _evidence(role: str, found: AnyMetadata, root: Root) -> RoleEvidence:
-    result = root.get_verification_result(role, found.signed_bytes, found.signatures)
-    known = set(root.roles[role].keyids)
-    return RoleEvidence(
-        role=role,
-        version=found.signed.version,
-        expires=found.signed.expires,
-        threshold=result.threshold,
-        signed=tuple(f"{key_name(key)} ({_shown(key_id)})" for key_id, key in result.signed.items()),
-        not_signed=tuple(f"{key_name(key)} ({_shown(key_id)})" for key_id, key in result.unsigned.items()),
-        unknown=tuple(_shown(key_id) for key_id in found.signatures if key_id not in known),
-    )
+    return evidence_of(Root.type, Metadata.from_bytes(content), root)
 
 
 def _shown(key_id: str) -> str:
@@ -233,7 +234,7 @@ def _signatures(bundle: Bundle | None, copy: Path | None) -> str | None:
     following = _load(bundle, f"{root.version + 1}.root.json")
     found = [(Root.type, following)] if following else []
     for role, metadata in (*found, *_medium(bundle)):
-        shown = _evidence(role, metadata, root)
+        shown = evidence_of(role, metadata, root)
         if not shown.passed:
             return str(shown)
     return None

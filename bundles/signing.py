@@ -1,4 +1,4 @@
-"""TUF metadata for one release: targets, snapshot and timestamp, signed by a keyring.
+"""TUF metadata for one release: targets, snapshot and timestamp; signed at once, or by one holder after another.
 
 All three carry the release's epoch as their version. Snapshot and timestamp name the size and
 SHA-256 of what they vouch for, as strict clients ask. Roots travel along, all since version 1.
@@ -7,12 +7,12 @@ Specification: The Update Framework 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from bundles.digest import sha256_hex
@@ -40,34 +40,57 @@ class Expiry:
 def sign_release(
     release_json: bytes, keyring: Keyring, *, version: int, expiry: Expiry, now: datetime
 ) -> Mapping[str, bytes]:
-    """Return the metadata files (name to bytes) for a release's bytes.
+    """Return the metadata files (name to bytes) for a release's bytes, signed by one keyring that holds all keys.
 
-    `version` is the release's epoch. Raises SignatureRefused when the keyring cannot meet a threshold.
+    `version` is the release's epoch. Raises SignatureRefused when the keyring cannot meet a threshold, KeyLocked.
+    """
+    files = dict(propose_release(release_json, keyring, version=version, expiry=expiry, now=now))
+    name = f"{version}.targets.json"
+    files[name] = with_signatures(Metadata[Targets].from_bytes(files[name]), keyring.signers(Targets.type))
+    return {**files, **seal(files[name], keyring, expiry=expiry, now=now)}
+
+
+def propose_release(
+    release_json: bytes, keyring: Keyring, *, version: int, expiry: Expiry, now: datetime
+) -> Mapping[str, bytes]:
+    """Return all roots and the targets of a release, which nobody has signed yet.
+
+    Each release signer adds a signature (`bundles.countersigning`), then `seal` closes the set.
     """
     target = TargetFile(len(release_json), {"sha256": sha256_hex(release_json)}, RELEASE_TARGET)
     targets = Targets(version=version, expires=_after(now, expiry.targets_days), targets={RELEASE_TARGET: target})
-    targets_json = signed_bytes(targets, keyring.signers("targets"))
+    files = {f"{number}.root.json": content for number, content in enumerate(keyring.roots(), start=1)}
+    return {**files, f"{version}.targets.json": Metadata(targets).to_bytes()}
+
+
+def seal(targets_json: bytes, keyring: Keyring, *, expiry: Expiry, now: datetime) -> Mapping[str, bytes]:
+    """Return snapshot and timestamp over finished targets, under the same version.
+
+    Raises SignatureRefused where the keyring lacks their keys, KeyLocked.
+    """
+    version = Metadata[Targets].from_bytes(targets_json).signed.version
     snapshot = Snapshot(
         version=version,
         expires=_after(now, expiry.snapshot_days),
         meta={"targets.json": MetaFile.from_data(version, targets_json, ["sha256"])},
     )
-    snapshot_json = signed_bytes(snapshot, keyring.signers("snapshot"))
+    snapshot_json = signed_bytes(snapshot, keyring.signers(Snapshot.type))
     timestamp = Timestamp(
         version=version,
         expires=_after(now, expiry.timestamp_days),
         snapshot_meta=MetaFile.from_data(version, snapshot_json, ["sha256"]),
     )
-    files = {f"{number}.root.json": content for number, content in enumerate(keyring.roots(), start=1)}
-    files[f"{version}.targets.json"] = targets_json
-    files[f"{version}.snapshot.json"] = snapshot_json
-    files["timestamp.json"] = signed_bytes(timestamp, keyring.signers("timestamp"))
-    return files
+    timestamp_json = signed_bytes(timestamp, keyring.signers(Timestamp.type))
+    return {f"{version}.snapshot.json": snapshot_json, "timestamp.json": timestamp_json}
 
 
-def signed_bytes(signed: S, signers: tuple[CryptoSigner, ...]) -> bytes:
+def signed_bytes(signed: S, signers: Iterable[Signer]) -> bytes:
     """Return the metadata file of `signed` with one signature by each of `signers`."""
-    metadata = Metadata(signed)
+    return with_signatures(Metadata(signed), signers)
+
+
+def with_signatures(metadata: Metadata[S], signers: Iterable[Signer]) -> bytes:
+    """Return the metadata file with the signatures that it has and one more by each of `signers`."""
     for signer in signers:
         metadata.sign(signer, append=True)
     return metadata.to_bytes()

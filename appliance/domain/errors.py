@@ -2,7 +2,7 @@
 
 LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ OperatorError        fix and retry                                     exit 2
-│  ├─ RecipeInvalid, SourceFailed, MediaMissing      bundles.errors
+│  ├─ RecipeInvalid, SourceFailed, MediaMissing, KeyLocked   bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
 │  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused
 ├─ TrustError           stop, call the publisher                          exit 4

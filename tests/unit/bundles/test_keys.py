@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bundles.ceremony import renew
 from bundles.errors import KeyringExists, MediaMissing, SignatureRefused
 from bundles.keys import Keyring
 from bundles.layout import open_bundle
@@ -64,7 +65,7 @@ def test_replacing_a_key_keeps_the_old_one_beside_the_new(keyring: Keyring) -> N
     old = (keyring.directory / "targets-1.pem").read_bytes()
     fingerprint = keyring.fingerprint
 
-    keyring.replace("targets-1", now=NOW)
+    renew(keyring, "targets-1", now=NOW)
 
     assert (keyring.directory / "targets-1.retired-v1.pem").read_bytes() == old
     assert (keyring.directory / "targets-1.pem").read_bytes() != old

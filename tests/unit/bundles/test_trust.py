@@ -14,6 +14,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 from tuf.ngclient.fetcher import FetcherInterface
 
+from bundles.ceremony import renew
 from bundles.digest import sha256_hex
 from bundles.errors import (
     ContentMismatch,
@@ -241,8 +242,8 @@ def test_the_root_is_rotated_by_its_old_and_new_keys(tmp_path: Path, site: Site,
     old = release_at(tmp_path, keyring, 1)
     site.import_(old)
     stolen = keyring.signers("targets")
-    keyring.replace("targets-1", now=NOW)
-    keyring.replace("root-1", now=NOW)
+    renew(keyring, "targets-1", now=NOW)
+    renew(keyring, "root-1", now=NOW)
     new = release_at(tmp_path, keyring, 2)
 
     site.import_(new)
@@ -270,7 +271,7 @@ def test_a_new_root_without_an_mldsa_signature_is_refused(tmp_path: Path, site: 
 
 def test_a_new_root_by_strangers_is_refused(tmp_path: Path, site: Site, keyring: Keyring) -> None:
     stranger = Keyring.create(tmp_path / "stranger", now=NOW)
-    stranger.replace("targets-1", now=NOW)
+    renew(stranger, "targets-1", now=NOW)
     medium = release_at(tmp_path, keyring, 1)
     (medium / "metadata/2.root.json").write_bytes(stranger.roots()[1])
 
@@ -282,7 +283,7 @@ def test_a_new_root_by_strangers_is_refused(tmp_path: Path, site: Site, keyring:
 def test_a_site_that_saw_a_new_root_does_not_go_back_to_the_old(tmp_path: Path, site: Site, keyring: Keyring) -> None:
     old_keys = {role: keyring.signers(role) for role in ("targets", "snapshot", "timestamp")}
     for name in ("targets-1", "targets-2", "timestamp"):
-        keyring.replace(name, now=NOW)
+        renew(keyring, name, now=NOW)
     site.import_(release_at(tmp_path, keyring, 1))
     replay = release_at(tmp_path, keyring, 2)
     resign_with(
