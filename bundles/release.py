@@ -27,6 +27,8 @@ DRAFT_FOLDER = "weights/draft/"
 LEAF_BYTES = 16 * 1024 * 1024
 PART_BYTES = 255 * LEAF_BYTES
 """The largest part: 4,278,190,080 bytes, which FAT32 can hold."""
+EAGLE_ENGINES = ((0, 21), (1, 0))
+"""Versions of vLLM that serve this pair: from 0.21, the first with `mistral_eagle.py`, to below 1.0."""
 
 
 class BundleKind(StrEnum):
@@ -58,13 +60,18 @@ class PairLock:
     """The binding of draft head to target.
 
     `target_digest` is the SHA-256 over `path NUL sha256 LF` of every file under `weights/target/`,
-    in path order; `draft_digest` the same under `weights/draft/`.
+    in path order; `draft_digest` the same under `weights/draft/`. `quantization` is the number format
+    that both have ("none", or "fp8_e4m3" with its scales), contexts are in tokens.
     """
 
     target_digest: str
     draft_digest: str
     vocabulary_size: int
     hidden_size: int
+    quantization: str | None = None
+    tokenizer_sha256: str | None = None
+    target_context: int | None = None
+    draft_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,4 +292,27 @@ def _check_served(release: Release) -> None:
             raise PairMismatch(
                 detail=f"the lock names a {what} with digest {signed[:64]!a}; the files below {folder} have {found}",
                 remedy="Do not import this bundle. The publisher must build the release again from a matching pair.",
+            )
+    _check_engine(release.engine, release.pair)
+
+
+def _check_engine(engine: EngineRelease, pair: PairLock) -> None:
+    """Check that the engine can draft with this pair, and no further than the models reach."""
+    for what, wanted, reach in (
+        ("max_model_len", engine.max_model_len, pair.target_context),
+        ("draft_max_model_len", engine.draft_max_model_len, pair.draft_context),
+    ):
+        if reach is not None and wanted > reach:
+            raise PairMismatch(
+                detail=f"{what} is {wanted:,} tokens; the params.json of that model allow {reach:,}",
+                remedy=f"The publisher must lower {what} in the recipe and build the release again.",
+            )
+    if engine.kind == "vllm" and engine.num_speculative_tokens > 0:
+        match = re.match(r"(\d{1,6})\.(\d{1,6})", engine.version, re.ASCII)
+        low, high = EAGLE_ENGINES
+        if match is None or not low <= (int(match[1]), int(match[2])) < high:
+            raise PairMismatch(
+                detail=f"vLLM {engine.version[:40]!a} does not serve this draft head; versions from {low[0]}.{low[1]} "
+                f"to below {high[0]}.{high[1]} do",
+                remedy="The publisher must take an engine of that range and build the release again.",
             )
