@@ -28,15 +28,18 @@ def build(
     cache: Path,
     progress: Progress = silent,
     is_canceled: IsCanceled = never,
+    unsigned: bool = False,
 ) -> BuildReport:
     """Build the recipe's release into the folder `out`.
 
     `created_at` is the present, or `SOURCE_DATE_EPOCH` (reproducible-builds.org) where that is set.
+    An `unsigned` bundle waits for its release signers (`bundles.countersigning`).
     Raises RecipeInvalid, SourceFailed, and what `bundles.publish.publish` raises.
     """
     recipe = load_recipe(recipe_path)
-    for role in ("root", "targets", "snapshot", "timestamp"):
-        keyring.signers(role)  # a missing key shows now, not after hours of download
+    if not unsigned:
+        for role in ("targets", "snapshot", "timestamp"):
+            keyring.signers(role)  # a missing key shows now, not after hours of download
     cache.mkdir(parents=True, exist_ok=True)
     staging = cache / f"staging-{recipe.name}-{recipe.version}-e{recipe.epoch}"
     _empty(staging)
@@ -51,6 +54,7 @@ def build(
             bootstrap=bootstrap.write,
             progress=progress,
             is_canceled=is_canceled,
+            unsigned=unsigned,
         )
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -78,6 +78,9 @@ def open_pending(path: Path) -> Pending:
             detail=f"{path} {sealed}",
             remedy="Name the folder that `leeward bundle build --unsigned` made and that was not sealed yet.",
         )
+    beside = [name for name in names if not _ROOT.fullmatch(name) and name != found[0]]
+    if beside:
+        raise ContentMismatch(detail=f"beside roots and {found[0]} lie {', '.join(map(ascii, beside))}", remedy=_COPY)
     roots = _roots(bundle, names)
     targets_json = bundle.read(METADATA, found[0], limit=MAX_TARGETS_BYTES)
     content = _release_bytes(bundle, targets_json)

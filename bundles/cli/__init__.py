@@ -23,6 +23,8 @@ VERBS: dict[str, str] = {
     "build": "bundles.cli.making:build_command",
     "inspect": "bundles.cli.reading:inspect_command",
     "keys": "bundles.cli.keys:keys",
+    "seal": "bundles.cli.signing:seal_command",
+    "sign": "bundles.cli.signing:sign_command",
     "verify": "bundles.cli.reading:verify_command",
 }
 

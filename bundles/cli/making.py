@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bundles.cli.voice import FILE, FOLDER, Voice, grouped, speaking
+from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, grouped, secrets, speaking
 
 
 @click.command("build")
@@ -14,8 +14,19 @@ from bundles.cli.voice import FILE, FOLDER, Voice, grouped, speaking
 @click.option("--out", required=True, type=FOLDER, help="New folder, or one with a bundle to replace.")
 @click.option("--keys", "keys_folder", required=True, type=FOLDER, help="The publisher's keyring.")
 @click.option("--cache", type=FOLDER, help="Where downloads stay.  [default: ~/.cache/leeward]")
+@click.option("--unsigned", is_flag=True, help="Let release signers sign: `leeward bundle sign`, then `seal`.")
+@SECRETS
 @speaking
-def build_command(voice: Voice, recipe: Path, out: Path, keys_folder: Path, cache: Path | None) -> None:
+def build_command(
+    voice: Voice,
+    recipe: Path,
+    out: Path,
+    keys_folder: Path,
+    cache: Path | None,
+    *,
+    unsigned: bool,
+    secret_descriptor: int | None,
+) -> None:
     """Build the bundle of RECIPE. Needs a network where its sources do."""
     from bundles.build import build  # noqa: PLC0415  keeps `inspect` quick
     from bundles.keys import Keyring  # noqa: PLC0415  the same
@@ -23,9 +34,10 @@ def build_command(voice: Voice, recipe: Path, out: Path, keys_folder: Path, cach
     report = build(
         recipe,
         out=out,
-        keyring=Keyring.load(keys_folder),
+        keyring=Keyring.load(keys_folder, secret=secrets(secret_descriptor)),
         cache=cache or Path.home() / ".cache" / "leeward",
         progress=voice.progress,
+        unsigned=unsigned,
     )
     voice.end_progress()
     for name, size in sorted(report.sections.items()):
@@ -39,6 +51,12 @@ def build_command(voice: Voice, recipe: Path, out: Path, keys_folder: Path, cach
         size_bytes=report.size_bytes,
         slot=report.release.slot,
     )
+    if unsigned:
+        voice.say(
+            "NOT SIGNED: nothing imports it yet. Signers run `leeward bundle sign`, then you `leeward bundle seal`.",
+            "unsigned",
+            signed=False,
+        )
     voice.say("Print these two and send them another way than the medium:", "advice")
     voice.say(
         f"  root       {grouped(report.root_fingerprint)}", "fingerprint", of="root", sha256=report.root_fingerprint

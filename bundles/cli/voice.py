@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import NoReturn, ParamSpec
 
 import click
 
-from bundles.errors import LeewardError
+from bundles.errors import KeyLocked, LeewardError
 
 P = ParamSpec("P")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+SECRETS = click.option(
+    "--passphrase-fd",
+    "secret_descriptor",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Read passphrases and PINs from this file descriptor, one a line; else a person is asked.",
+)
+"""For commands that open private keys. A secret is never an argument: other processes can read those."""
 _GROUP = 4
+_MAX_SECRETS_BYTES = 64_000
 
 
 class Voice:
@@ -80,6 +90,69 @@ def speaking(command: Callable[P, None]) -> Callable[P, None]:
             raise SystemExit(130) from None
 
     return spoken
+
+
+def secrets(descriptor: int | None) -> Callable[[str], str]:
+    """Return whom to ask for a secret: a file descriptor's lines (the last one again and again), or a person.
+
+    Each thing is asked for once. Asking raises KeyLocked where there is neither.
+    """
+    known: dict[str, str] = {}
+    ask = _ask if descriptor is None else _reader(descriptor)
+
+    def once(what: str) -> str:
+        if what not in known:
+            known[what] = ask(what)
+        return known[what]
+
+    return once
+
+
+def new_secret(descriptor: int | None, what: str) -> str:
+    """Return a secret for something new; a person gives it twice. Raises KeyLocked."""
+    if descriptor is not None:
+        return secrets(descriptor)(what)
+    first = _ask(f"new {what}")
+    if first != _ask(f"new {what} again"):
+        raise KeyLocked(detail="the two entries differ", remedy="Try again; nothing was written.")
+    return first
+
+
+def _ask(what: str) -> str:
+    if not sys.stdin.isatty():
+        raise KeyLocked(
+            detail=f"the {what} is needed, and nobody sits at a terminal",
+            remedy="Run this in a terminal, or give secrets with `--passphrase-fd`.",
+        )
+    return str(click.prompt(what[:1].upper() + what[1:], hide_input=True, err=True))
+
+
+def _reader(descriptor: int) -> Callable[[str], str]:
+    lines = _lines(descriptor)
+    last = ""
+
+    def read(what: str) -> str:
+        nonlocal last
+        last = next(lines, last)
+        if not last:
+            raise KeyLocked(
+                detail=f"file descriptor {descriptor} gives no {what}", remedy="Write one secret a line to it."
+            )
+        return last
+
+    return read
+
+
+def _lines(descriptor: int) -> Iterator[str]:
+    try:
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            content = stream.read(_MAX_SECRETS_BYTES)
+    except OSError as error:
+        raise KeyLocked(
+            detail=f"file descriptor {descriptor} cannot be read: {error.strerror}",
+            remedy="Open it for the command, as in `--passphrase-fd 3 3<secret`.",
+        ) from error
+    return iter(content.decode("utf-8", "surrogateescape").splitlines())
 
 
 def grouped(fingerprint: str) -> str:

@@ -117,7 +117,7 @@ class Journey:
         self.root.mkdir(parents=True, exist_ok=True)
         with self.timed("build"):
             if not self.keys.exists():
-                self.leeward("bundle", "keys", "init", str(self.keys))
+                self.leeward("bundle", "keys", "init", "--plain", str(self.keys))
             result = self.leeward(
                 "bundle", "build", str(RECIPE), "--out", str(self.bundle), "--keys", str(self.keys),
                 "--cache", str(CHECKOUT / ".cache"), "--json",

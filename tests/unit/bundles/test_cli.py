@@ -25,14 +25,14 @@ def events(result: Result) -> list[dict[str, object]]:
 
 
 def test_keys_init_makes_a_keyring_and_prints_the_fingerprint(tmp_path: Path) -> None:
-    result = run("keys", "init", tmp_path / "keys")
+    result = run("keys", "init", tmp_path / "keys", "--plain")
 
     assert result.exit_code == 0
     assert grouped(Keyring.load(tmp_path / "keys").fingerprint) in result.output
 
 
 def test_keys_init_does_not_overwrite(keyring: Keyring) -> None:
-    result = run("keys", "init", keyring.directory)
+    result = run("keys", "init", keyring.directory, "--plain")
 
     assert result.exit_code == 2
     assert "never overwritten" in result.output
