@@ -264,7 +264,14 @@ def _lock(source: Tree, files: tuple[FileEntry, ...]) -> PairLock:
             )
         with source.open(path) as read:
             found[path] = _exactly(read, path, 0, sizes[path])
-    return pair.lock(files, target_params=found[pair.TARGET_PARAMS], draft_params=found[pair.DRAFT_PARAMS])
+    locked = pair.lock(files, target_params=found[pair.TARGET_PARAMS], draft_params=found[pair.DRAFT_PARAMS])
+    pair.check_weights(files, locked, header=lambda entry: _header(source, entry.path, entry.size_bytes))
+    return locked
+
+
+def _header(source: Tree, path: str, size: int) -> tuple[safetensors.TensorEntry, ...]:
+    with source.open(path) as read:
+        return safetensors.read_header(path, size, lambda offset, length: _exactly(read, path, offset, length))
 
 
 def _exactly(read: Fill, path: str, offset: int, length: int) -> bytes:

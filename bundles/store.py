@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles import pair
+from bundles import pair, safetensors
 from bundles.digest import sha256_hex
 from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
 from bundles.release import LEAF_BYTES, FileEntry, Release
@@ -153,6 +153,21 @@ class SlotBuilder:
             target_params=found[pair.TARGET_PARAMS],
             draft_params=found[pair.DRAFT_PARAMS],
         )
+
+    def check_weights(self, release: Release) -> None:
+        """Check the headers of the weights in the store against the lock. Raises PairMismatch, ReleaseInvalid."""
+        if release.pair is not None:
+            with storing(self.store.folder):
+                pair.check_weights(release.files, release.pair, header=self._header)
+
+    def _header(self, entry: FileEntry) -> tuple[safetensors.TensorEntry, ...]:
+        with self.store.path(entry.sha256).open("rb") as stream:
+
+            def read(offset: int, length: int) -> bytes:
+                stream.seek(offset)
+                return stream.read(length)
+
+            return safetensors.read_header(entry.path, entry.size_bytes, read)
 
     def build(self, release: Release, release_json: bytes) -> Path:
         """Make the slot appear, or mend the one that is there; returns its folder. Raises StoreFull, StoreUnusable."""

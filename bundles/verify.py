@@ -92,6 +92,7 @@ def import_release(
     importer.take(rest)
     if importer.to_come:
         raise importer.to_come[-1]
+    builder.check_weights(release)
     return builder.build(release, verified.release_json)
 
 

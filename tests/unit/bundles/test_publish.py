@@ -65,7 +65,7 @@ def test_leaves_are_those_of_a_plain_reader(tmp_path: Path, keyring: Keyring) ->
 def test_large_files_are_split_into_parts_that_come_together_again(
     tmp_path: Path, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("publish", "layout", "verify"):
+    for module in ("publish", "layout", "blobs"):
         monkeypatch.setattr(f"bundles.{module}.PART_BYTES", LEAF_BYTES)
     report = write_bundle(tmp_path / "out", keyring, files=tree(shard_bytes=2 * LEAF_BYTES))
     bundle = open_bundle(report.folder)
