@@ -21,7 +21,9 @@ __all__ = ["VERBS", "bundle", "grouped", "main"]
 VERBS: dict[str, str] = {
     "anchor": "bundles.cli.reading:anchor_command",
     "build": "bundles.cli.making:build_command",
+    "delta": "bundles.cli.delta:delta_command",
     "inspect": "bundles.cli.reading:inspect_command",
+    "inventory": "bundles.cli.delta:inventory_command",
     "keys": "bundles.cli.keys:keys",
     "seal": "bundles.cli.signing:seal_command",
     "sign": "bundles.cli.signing:sign_command",

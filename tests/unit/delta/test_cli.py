@@ -1,0 +1,119 @@
+"""The two commands, from a node's inventory to the medium that travels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bundles.cli import bundle
+from bundles.delta.blocks import PREFIX
+from bundles.keys import Keyring
+from tests.support.small_bundles import NOW
+from tests.unit.delta.conftest import SHARD, Journey
+from tests.unit.delta.weights import many, safetensors_file
+
+
+@pytest.fixture
+def site_keys(tmp_path: Path) -> Path:
+    return Keyring.create_site(tmp_path / "site-keys", now=NOW).directory
+
+
+@pytest.fixture
+def installed(journey: Journey) -> Journey:
+    journey.site.import_(journey.release({SHARD: safetensors_file(many())}).path)
+    journey.release({SHARD: safetensors_file(many(changed=frozenset({3})))}, epoch=2)
+    return journey
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(bundle, [str(argument) for argument in arguments])
+
+
+def places(journey: Journey, site_keys: Path) -> list[str | Path]:
+    site = journey.site.folder
+    return ["--store", site / "store", "--slots", site / "slots", "--keys", site_keys, "--node", "llm01"]
+
+
+def test_a_delta_is_made_from_a_checked_inventory_and_says_what_it_is_worth(
+    installed: Journey, site_keys: Path, tmp_path: Path
+) -> None:
+    taken = run("inventory", *places(installed, site_keys), "--out", tmp_path / "inventory.json")
+    made = run(
+        "delta",
+        tmp_path / "bundle-2",
+        "--inventory",
+        tmp_path / "inventory.json",
+        "--site-root",
+        site_keys / "1.root.json",
+        "--out",
+        tmp_path / "delta",
+    )
+
+    assert taken.exit_code == 0, taken.output
+    assert "llm01: 1 releases, 7 files intact, 0 damaged or missing" in taken.output
+    assert made.exit_code == 0, made.output
+    assert "signed by targets-1" in made.output
+    assert "weights/target" in made.output
+    assert "weights/draft                             0 of" in made.output
+    assert (installed.import_delta(tmp_path / "delta") / SHARD).read_bytes() == safetensors_file(
+        many(changed=frozenset({3}))
+    )
+
+
+def test_codes_carry_a_receipt_to_where_the_old_bundle_is(installed: Journey, site_keys: Path, tmp_path: Path) -> None:
+    told = run("inventory", *places(installed, site_keys), "--receipt", "--blocks")
+    lines = [line for line in told.output.splitlines() if line.startswith(PREFIX)]
+    (tmp_path / "scanned.txt").write_text("\n".join(lines))
+
+    made = run(
+        "delta",
+        "--json",
+        tmp_path / "bundle-2",
+        "--inventory",
+        tmp_path / "scanned.txt",
+        "--base",
+        tmp_path / "bundle-1",
+        "--out",
+        tmp_path / "delta",
+    )
+
+    assert made.exit_code == 0, made.output
+    events = [json.loads(line) for line in made.output.splitlines()]
+    assert next(event for event in events if event["event"] == "inventory")["signed_by"] == []
+    assert events[-1]["event"] == "delta"
+    assert 2000 < events[-1]["carried_bytes"] < 6500  # one tensor and the header
+
+
+def test_codes_are_drawn(installed: Journey, site_keys: Path) -> None:
+    drawn = run("inventory", *places(installed, site_keys), "--receipt", "--qr")
+
+    assert drawn.exit_code == 0, drawn.output
+    assert "\u2588" in drawn.output or "\u2580" in drawn.output
+
+
+def test_an_inventory_must_go_somewhere(installed: Journey, site_keys: Path) -> None:
+    assert run("inventory", *places(installed, site_keys)).exit_code == 2
+
+
+def test_what_is_no_root_or_no_inventory_is_refused(installed: Journey, site_keys: Path, tmp_path: Path) -> None:
+    run("inventory", *places(installed, site_keys), "--out", tmp_path / "inventory.json")
+    (tmp_path / "noise").write_bytes(b"noise")
+
+    no_root = run(
+        "delta",
+        tmp_path / "bundle-2",
+        "--inventory",
+        tmp_path / "inventory.json",
+        "--site-root",
+        tmp_path / "noise",
+        "--out",
+        tmp_path / "delta",
+    )
+    no_inventory = run("delta", tmp_path / "bundle-2", "--inventory", tmp_path / "noise", "--out", tmp_path / "delta")
+
+    assert (no_root.exit_code, no_inventory.exit_code) == (2, 2)
+    assert "is no root.json" in no_root.output
+    assert not (tmp_path / "delta").exists()
