@@ -2,7 +2,7 @@
 
 Cauchy Reed-Solomon over GF(2^8) with the polynomial x^8+x^4+x^3+x^2+1 (0x11D), in the bit-matrix form
 of Blömer et al. (1995) and Plank and Xu (2006): a cell is cut in eight packets, packet j holds bit j
-of every symbol, and multiplying by a constant is an 8 × 8 matrix of XORs of packets. Python's
+of every symbol, and multiplying by a constant is a matrix of 8 by 8 of XORs of packets. Python's
 integers XOR at memory speed, so this needs no library and runs wherever Leeward runs.
 
 Parity cell p of data cells d is the sum of `coefficient(p, d) · d`. The coefficients are those of a
@@ -78,7 +78,7 @@ class Combination:
 
 
 def _cauchy(parity: int, data: int) -> int:
-    if not (0 <= data and 0 <= parity and data + parity < _ORDER):
+    if not (data >= 0 and parity >= 0 and data + parity < _ORDER):
         raise ValueError(f"parity cell {parity} and data cell {data} do not fit into {MAX_CELLS} cells")
     return _inverse((_ORDER - parity) ^ data)
 

@@ -93,6 +93,15 @@ class Place:
     row: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityPlace:
+    """A parity cell's file in `volume/`, which stays below 4 GiB, and where in it the cell begins."""
+
+    name: str
+    offset: int
+    size_bytes: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """The cells of a release over `data` volumes. Make one with `plan`."""
@@ -120,9 +129,20 @@ class Plan:
 
     def row_bytes(self, row: int) -> int:
         """Return the size of a row's parity cell."""
-        return padded(
-            max(cell_bytes(self.cell(Place(volume=volume, row=row))) for volume in range(self.data))
-        )
+        return padded(max(cell_bytes(self.cell(Place(volume=volume, row=row))) for volume in range(self.data)))
+
+    @cached_property
+    def parity_places(self) -> tuple[ParityPlace, ...]:
+        """Where each row's cell lies in a parity volume."""
+        found: list[ParityPlace] = []
+        offset = 0
+        for row in range(self.rows):
+            if row % LEAVES_PER_PART == 0:
+                offset = 0
+            name = f"parity.{row // LEAVES_PER_PART:03d}"
+            found.append(ParityPlace(name=name, offset=offset, size_bytes=self.row_bytes(row)))
+            offset += found[-1].size_bytes
+        return tuple(found)
 
     @cached_property
     def places(self) -> dict[tuple[str, int], Place]:
@@ -157,9 +177,7 @@ def plan_for(files: Iterable[FileEntry], *, volume_bytes: int, parity: int, rese
     fewest = max(1, pieces(sum(map(cell_bytes, cells)), max(room, 1)))
     for data in range(fewest, min(most, max(1, len(cells))) + 1):
         found = Plan(cells, data)
-        if all(_fits(found, number, room) for number in range(data)) and (
-            not parity or _parity_bytes(found) <= room
-        ):
+        if all(_fits(found, number, room) for number in range(data)) and (not parity or _parity_bytes(found) <= room):
             return found
     raise VolumeTooSmall(
         detail=f"volumes of {volume_bytes:,} bytes cannot carry this bundle: each needs {reserved_bytes:,} bytes for "
@@ -213,4 +231,5 @@ def _fits(found: Plan, number: int, room: int) -> bool:
 
 
 def _parity_bytes(found: Plan) -> int:
-    return sum(found.row_bytes(row) for row in range(found.rows)) + FILE_SLACK_BYTES * (1 + found.rows // 255)
+    places = found.parity_places
+    return sum(place.size_bytes for place in places) + FILE_SLACK_BYTES * len({place.name for place in places})
