@@ -91,6 +91,10 @@ class ServiceManager(Protocol):
 
     def started_at(self, unit: str) -> datetime | None: ...
 
+    def automatic_restarts(self, unit: str) -> int:
+        """Return how often systemd has restarted the unit by itself since somebody last started it."""
+        ...
+
     def log_tail(self, unit: str, lines: int) -> str: ...
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from appliance.domain.node import Gpu
+
+RESTART_LOOP: Final = 3
+"""Restarts by systemd; one or two may be a passing fault, and systemd itself gives up after five."""
 
 
 class Verdict(StrEnum):
@@ -64,6 +68,8 @@ class EngineHealth:
     ready_age_s: float | None = None
     """Seconds since the known answer that `ready` rests on; `None` where none was asked for."""
     ready_note: str = ""
+    restarts: int | None = None
+    """How often systemd has restarted the unit by itself since somebody last started it."""
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -71,6 +77,11 @@ class EngineHealth:
         if not self.draft_tokens_total or self.accepted_tokens_total is None:
             return None
         return self.accepted_tokens_total / self.draft_tokens_total
+
+
+def restarts_in_a_loop(restarts: int | None) -> bool:
+    """Whether so many automatic restarts mean that waiting does not help."""
+    return restarts is not None and restarts >= RESTART_LOOP
 
 
 def is_known_answer(text: str, *, expected: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from appliance.domain.health import Alert, EngineHealth, Severity, SystemHealth
+from appliance.domain.health import Alert, EngineHealth, Severity, SystemHealth, restarts_in_a_loop
 from appliance.domain.license import ComplianceState
 from appliance.domain.node import Gpu, NodeFacts
 
@@ -65,6 +65,7 @@ def _engine(signals: Signals) -> Iterator[Alert]:
     engine = signals.engine
     if engine is None:
         return
+    yield from _restarts(engine)
     if engine.unit_state in {"activating", "reloading"} or signals.engine_rises:
         return
     if engine.unit_state == UNKNOWN:
@@ -96,6 +97,20 @@ def _engine(signals: Signals) -> Iterator[Alert]:
             "It is not known whether the engine is ready",
             f"Seen: {engine.ready_note}. It is asked again within a minute.",
         )
+
+
+def _restarts(engine: EngineHealth) -> Iterator[Alert]:
+    if not engine.restarts:
+        return
+    is_loop = engine.ready is not True and restarts_in_a_loop(engine.restarts)
+    yield _alert(
+        "engine-restarts",
+        Severity.FAIL if is_loop else Severity.WARN,
+        "The engine ends again and again" if is_loop else "The engine has been restarted by systemd",
+        f"systemd has restarted it {engine.restarts} times since somebody last started it. Read "
+        "`journalctl -u leeward-engine -n 100` for why it ended; `systemctl restart leeward-engine` begins the count "
+        "anew.",
+    )
 
 
 def _gateway(signals: Signals) -> Iterator[Alert]:

@@ -25,6 +25,7 @@ from appliance.domain.health import (
     Severity,
     SystemHealth,
     Verdict,
+    restarts_in_a_loop,
 )
 from appliance.domain.license import assess, note
 from appliance.domain.node import NodeFacts
@@ -137,6 +138,7 @@ class Health:
             ready=ready,
             ready_age_s=readiness.age_s,
             ready_note=readiness.note,
+            restarts=self._restarts(ENGINE_UNIT),
         )
         return health, readiness
 
@@ -176,6 +178,12 @@ class Health:
         except CommandFailed:
             return None
 
+    def _restarts(self, unit: str) -> int | None:
+        try:
+            return self._ports.services.automatic_restarts(unit)
+        except CommandFailed:
+            return None
+
     def _lasting(self, found: tuple[Alert, ...], now: datetime) -> tuple[Alert, ...]:
         """Give each alert its beginning; leave out those that must last longer to count."""
         self._first_seen = {
@@ -201,12 +209,13 @@ def verdict(signals: Signals, found: tuple[Alert, ...]) -> Verdict:
     engine = signals.engine
     if engine is None:
         return Verdict.EMPTY
+    is_loop = restarts_in_a_loop(engine.restarts)
     if engine.unit_state != "active":
-        return _of_unit(engine.unit_state)
+        return Verdict.DOWN if is_loop else _of_unit(engine.unit_state)
     if signals.engine_rises:
         return Verdict.STARTING
     if engine.ready is not True:
-        return Verdict.DEGRADED if engine.ready is None else Verdict.DOWN
+        return Verdict.DEGRADED if engine.ready is None and not is_loop else Verdict.DOWN
     if signals.system.gateway_state != "active":
         return _of_unit(signals.system.gateway_state)
     is_whole = len(signals.facts.gpus) >= (signals.gpus_required or 0)
@@ -222,7 +231,8 @@ def _of_unit(state: str) -> Verdict:
 def _rises(engine: EngineHealth, now: datetime, *, was_ready: bool) -> bool:
     """Whether an engine without an answer is still starting: it has never answered, and is young."""
     is_young = engine.started_at is not None and (now - engine.started_at).total_seconds() < STARTUP_S
-    return engine.unit_state == "active" and engine.ready is not True and is_young and not was_ready
+    may_rise = is_young and not was_ready and not restarts_in_a_loop(engine.restarts)
+    return engine.unit_state == "active" and engine.ready is not True and may_rise
 
 
 def _disks(facts: NodeFacts) -> tuple[DiskHealth, ...]:

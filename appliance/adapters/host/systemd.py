@@ -58,6 +58,10 @@ class SystemdServices:
             return None
         return datetime.fromtimestamp(int(text[1:]), tz=UTC)
 
+    def automatic_restarts(self, unit: str) -> int:
+        """Return NRestarts: automatic restarts (`Restart=`) since the unit was last started by somebody."""
+        return int(self._show(unit)["NRestarts"])
+
     def log_tail(self, unit: str, lines: int) -> str:
         """Return the newest lines of the unit's log, oldest first; at most 10,000."""
         count = str(max(1, min(lines, _MAXIMUM_LINES)))
@@ -68,14 +72,14 @@ class SystemdServices:
         _run([self._systemctl, "--no-ask-password", verb, _checked(unit)], timeout_s=self._act_timeout_s)
 
     def _show(self, unit: str) -> dict[str, str]:
-        """Return the unit's state and start; raises CommandFailed where systemd leaves either out."""
-        names = ("ActiveState", "ActiveEnterTimestamp")
+        """Return the unit's state, start and restarts; raises CommandFailed where systemd leaves one out."""
+        names = ("ActiveState", "ActiveEnterTimestamp", "NRestarts")
         options = [f"--property={','.join(names)}", "--timestamp=unix"]
         text = _run([self._systemctl, "show", *options, _checked(unit)], timeout_s=self._read_timeout_s)
         shown = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         if not shown.keys() >= set(names):
             raise CommandFailed(
-                detail=f"`systemctl show {unit}` told {', '.join(shown) or 'nothing'}, not {' and '.join(names)}",
+                detail=f"`systemctl show {unit}` told {', '.join(shown) or 'nothing'}, not {', '.join(names)}",
                 remedy="Leeward needs systemd 251 or newer; Debian 12 has 252.",
             )
         return shown

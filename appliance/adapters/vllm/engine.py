@@ -27,6 +27,9 @@ _BASE = "http://engine"
 class VllmEngine:
     """Implements `appliance.ports.Engine`.
 
+    A look at an engine that hangs ends with the first question that gets no answer, so it takes no
+    longer than PROBE_TIMEOUT_S.
+
     With `services`, the unit's state and start time are asked of it; without, the state is
     "unknown" and the start time `None`. `ready` is always `None` here: only a known answer shows it.
     """
@@ -100,14 +103,25 @@ class _UnixTransport(httpx.HTTPTransport):
     """HTTP over a Unix socket that is tried first.
 
     httpcore 1.0 leaves a socket open when connecting it fails, which is what happens, every few
-    seconds, while an engine loads.
+    seconds, while an engine loads. After one request without an answer none is sent any more, so that
+    a series of questions to an engine that hangs takes one time limit and not one for each.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(uds=str(path))
         self._path = path
+        self._is_silent = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._is_silent:
+            raise httpx.ConnectError(f"{self._path}: no answer to the request before", request=request)
+        try:
+            return self._handle(request)
+        except httpx.TransportError:
+            self._is_silent = True
+            raise
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(PROBE_TIMEOUT_S)
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from appliance.domain.errors import EngineNotReady, EngineStartFailed
 from appliance.domain.events import LogLine
-from appliance.domain.health import is_known_answer
+from appliance.domain.health import RESTART_LOOP, is_known_answer
 from appliance.ports import Engine, ServiceManager, Slots
 from appliance.services.health import GATEWAY_UNIT
 from appliance.services.readiness import ENGINE_UNIT
@@ -73,6 +73,7 @@ class StartStep:
 
     def _wait(self, question: KnownAnswer, context: StepContext) -> float:
         began_s = reported_s = self._monotonic_s()
+        restarts_before = self._services.automatic_restarts(ENGINE_UNIT)
         while True:
             context.stop_if_canceled()
             complaint = self._ask(question)
@@ -80,6 +81,9 @@ class StartStep:
             if complaint is None:
                 return waited_s
             state = self._services.active_state(ENGINE_UNIT)
+            restarts = self._services.automatic_restarts(ENGINE_UNIT) - restarts_before
+            if restarts >= RESTART_LOOP:
+                raise self._dead(f"{state} after {restarts} restarts by systemd", complaint, waited_s)
             if state in DEAD_STATES or waited_s > self._limits.ready_timeout_s:
                 raise self._dead(state, complaint, waited_s)
             if self._monotonic_s() - reported_s >= self._limits.report_interval_s:

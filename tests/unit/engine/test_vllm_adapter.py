@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -123,6 +125,25 @@ def test_engine_that_is_dead_behind_its_socket_is_not_live(page: Page, socket_pa
     page.answers["/health"] = (503, "")
 
     assert not VllmEngine(socket_path).health().live
+
+
+def test_engine_that_hangs_costs_one_time_limit_and_not_one_for_each_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.adapters.vllm.engine.PROBE_TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "engine.sock"))
+        listening.listen(8)  # it takes connections and never answers
+
+        health = VllmEngine(tmp_path / "engine.sock").health()
+
+        asked = 0
+        while select.select([listening], [], [], 0)[0]:
+            asked += 1
+            listening.accept()[0].close()
+    assert not health.live
+    assert health.version is health.requests_running is None
+    assert asked == 2  # the first question, and the try of its socket before it
 
 
 @pytest.mark.parametrize("text", ["", "nonsense {", "vllm:num_requests_running not-a-number\n"])

@@ -44,6 +44,7 @@ class TwinServices:
         self.states = {"leeward-engine.service": "active", "leeward-gateway.service": "active"}
         self.started: datetime | None = NOW - timedelta(hours=3)
         self.broken = False
+        self.restarted = 0
 
     def start(self, unit: str) -> None:
         self.states[unit] = "active"
@@ -61,6 +62,11 @@ class TwinServices:
 
     def started_at(self, unit: str) -> datetime | None:
         return self.started if self.active_state(unit) == "active" else None
+
+    def automatic_restarts(self, unit: str) -> int:
+        if self.broken:
+            raise CommandFailed(detail="systemctl hangs", remedy="Look.")
+        return self.restarted if unit == "leeward-engine.service" else 0
 
     def log_tail(self, unit: str, lines: int) -> str:
         return f"{unit} {lines}"

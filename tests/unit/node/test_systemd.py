@@ -30,7 +30,7 @@ def test_state_start_and_log_come_from_systemd(tmp_path: Path) -> None:
         tmp_path,
         f'echo "$@" >> {tmp_path}/calls\n'
         'case "$1" in\n'
-        "show) printf 'ActiveState=active\\nActiveEnterTimestamp=@1795500000\\n';;\n"
+        "show) printf 'ActiveState=active\\nActiveEnterTimestamp=@1795500000\\nNRestarts=2\\n';;\n"
         "--unit*) echo line;;\n"
         "esac",
     )
@@ -38,13 +38,17 @@ def test_state_start_and_log_come_from_systemd(tmp_path: Path) -> None:
     made.start(UNIT)
     assert made.active_state(UNIT) == "active"
     assert made.started_at(UNIT) == datetime.fromtimestamp(1_795_500_000, tz=UTC)
+    assert made.automatic_restarts(UNIT) == 2
     assert made.log_tail(UNIT, 5) == "line\n"
     assert (tmp_path / "calls").read_text().splitlines()[0] == f"--no-ask-password start {UNIT}"
 
 
 def test_a_unit_that_is_not_active_has_no_start(tmp_path: Path) -> None:
     assert (
-        services(tmp_path, "echo ActiveState=inactive; echo ActiveEnterTimestamp=@1795500000").started_at(UNIT) is None
+        services(
+            tmp_path, "echo ActiveState=inactive; echo ActiveEnterTimestamp=@1795500000; echo NRestarts=0"
+        ).started_at(UNIT)
+        is None
     )
 
 

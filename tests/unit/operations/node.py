@@ -53,6 +53,8 @@ class TwinUnits:
     started: dict[str, datetime] = field(default_factory=dict)
     restarts: list[str] = field(default_factory=list)
     state: str = "active"
+    crashes_per_look: int = 0
+    crashes: int = 0
 
     def start(self, unit: str) -> None:
         raise AssertionError(f"steps restart {unit}")
@@ -69,6 +71,11 @@ class TwinUnits:
 
     def started_at(self, unit: str) -> datetime | None:
         return self.started.get(unit)
+
+    def automatic_restarts(self, unit: str) -> int:
+        del unit
+        self.crashes += self.crashes_per_look
+        return self.crashes
 
     def log_tail(self, unit: str, lines: int) -> str:
         return f"{lines} lines of {unit}: CUDA out of memory"

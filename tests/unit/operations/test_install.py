@@ -217,6 +217,23 @@ def test_an_engine_that_ends_is_reported_with_its_last_words(node: TwinNode) -> 
         assert management.keys.list() == []
 
 
+def test_an_engine_in_a_restart_loop_is_given_up_at_its_third_restart(
+    node: TwinNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("appliance.wiring.StartStep", partial(StartStep, sleep=pauses.append))
+    node.engine.says = None
+    node.units.crashes_per_look = 1
+    with node.daemon() as management:
+        view = install(management, node)
+
+        assert view.error is not None
+        assert view.error.code == "engine-start-failed"
+        assert "after 3 restarts by systemd" in view.error.detail
+        assert len(pauses) <= 3
+        assert management.keys.list() == []
+
+
 def test_an_engine_that_takes_a_while_is_waited_for_and_started_once(
     node: TwinNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
