@@ -3,7 +3,8 @@
     trust/
       anchor.root.json      the first trusted root; its SHA-256 was compared with paper
       current -> states/N   what was accepted last: TUF metadata, root history, policy.json
-      states/N/
+      approvers.json        optional: whose countersignatures this site asks for (`bundles.approval`)
+      approvals/
 
 A check works on a copy of the state; `Verified.commit` adopts the new one with a single rename, and
 is called only when the whole import has passed. So a refused medium changes nothing.
@@ -13,56 +14,44 @@ back revives nothing. Rollback is judged by version numbers, never by time. Beyo
 root must carry a signature by an ML-DSA key that the root before it names, so that breaking elliptic
 curves is not enough to become the publisher.
 
-Specification: The Update Framework 1.0, section 5 (client workflow). python-tuf keeps its reference
-time in a private attribute; `tests/unit/bundles/test_trust.py` guards it.
+Two people of the site may let one release in although it has expired or is older than the accepted
+one. What is trusted never goes back: neither the roots, nor the newest epoch, nor the last time.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Metadata, Root, TargetFile
-from tuf.ngclient import Updater, UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
+from tuf.api.metadata import Metadata, Root
 
 from bundles import codec
+from bundles.approval import Action, ApprovalFolder, Signed, check_import, overrides
 from bundles.digest import sha256_hex
-from bundles.errors import ContentMismatch, ReleaseInvalid, RollbackRefused, SignatureRefused, TrustRootMissing
-from bundles.layout import METADATA, RELEASE_SUFFIX, TARGETS, Bundle
-from bundles.refusal import (
-    MAX_ROOT_BYTES,
-    MAX_SNAPSHOT_BYTES,
-    MAX_TARGETS_BYTES,
-    MAX_TIMESTAMP_BYTES,
-    RoleEvidence,
-    check_post_quantum,
-    collect_evidence,
-    refusals_of_tuf,
+from bundles.errors import (
+    ContentMismatch,
+    LeewardError,
+    ReleaseExpired,
+    ReleaseInvalid,
+    RollbackRefused,
+    SignatureRefused,
+    TrustRootMissing,
 )
-from bundles.release import MAX_RELEASE_BYTES, Release, release_from_bytes
-from bundles.signing import RELEASE_TARGET
-from bundles.transfer import fsync_folder
+from bundles.layout import RELEASE_SUFFIX, TARGETS, Bundle
+from bundles.refresh import BEGINNING, ROOT_HISTORY, refresh
+from bundles.refusal import RoleEvidence, check_post_quantum, refusals_of_tuf
+from bundles.release import Release, release_from_bytes
+from bundles.roots import CALL, follow_roots, read_root, same_root
+from bundles.trust_state import ANCHOR, State, StateFolder
 
-ANCHOR = "anchor.root.json"
-CURRENT = "current"
-STATES = "states"
 POLICY = "policy.json"
-_URL = "bundle:/"
-_CONFIG = UpdaterConfig(
-    root_max_length=MAX_ROOT_BYTES,
-    timestamp_max_length=MAX_TIMESTAMP_BYTES,
-    snapshot_max_length=MAX_SNAPSHOT_BYTES,
-    targets_max_length=MAX_TARGETS_BYTES,
-    max_delegations=1,
-)
+_OVERRIDES: Mapping[type[LeewardError], Action] = {
+    ReleaseExpired: Action.OVERRIDE_EXPIRY,
+    RollbackRefused: Action.OVERRIDE_ROLLBACK,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +69,8 @@ class Verified:
 
     `roles` has one entry each for root, targets, snapshot and timestamp; `known_epoch` is the newest
     epoch accepted before (None on a first import); `reference_time` is what expiry was judged by.
+    `approved_by` are the site's own people who approved the import, where the site asks for it;
+    `overridden` is what would have refused the bundle, had not `overrides` let it pass.
     Nothing is adopted until `commit`.
     """
 
@@ -90,34 +81,57 @@ class Verified:
     root_version: int
     reference_time: datetime
     known_epoch: int | None
+    approved_by: tuple[str, ...] = ()
+    overridden: frozenset[Action] = frozenset()
+    overrides: tuple[Signed, ...] = ()
+    approvers_digest: str | None = None
     _state: Mapping[str, bytes] = field(repr=False)
-    _store: TrustStore = field(repr=False)
+    _generation: int = field(repr=False)
+    _folder: StateFolder = field(repr=False)
 
     def commit(self) -> None:
         """Adopt the new trusted state, atomically and durably; again does no harm.
 
-        Raises RollbackRefused where something newer was adopted meanwhile, OSError where the store
-        cannot be written.
+        Raises RollbackRefused where something else was adopted since the check, OSError where the
+        store cannot be written.
         """
-        self._store.adopt(self._state, epoch=self.release.epoch)
+        self._folder.adopt(self._state, grown_from=self._generation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A release that passed all but the site's approval. It cannot be committed."""
+
+    release: Release
+    release_sha256: str
+    accepted_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootUpdate:
+    """What following newer roots changed: the version that counted before, and the one that counts now."""
+
+    before: int
+    after: int
 
 
 class TrustStore:
-    """The trusted root and state in one folder. Not safe for two writers at once: the daemon is the only one."""
+    """The trusted root and state in one folder."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._folder = StateFolder(directory)
+        self._approvals = ApprovalFolder(directory)
 
     @property
     def root_fingerprint(self) -> str | None:
         """The SHA-256 (hex) of the anchored root, as it stands on paper; None where nothing is trusted yet."""
-        anchor = self._anchor()
+        anchor = self._folder.anchor()
         return None if anchor is None else sha256_hex(anchor)
 
     @property
     def policy(self) -> Policy | None:
         """What was accepted so far; None before the first import."""
-        return _policy(self._state())
+        return _policy(self._folder.state())
 
     def anchor(self, root_json: bytes, expected_fingerprint: str) -> None:
         """Trust `root_json` from now on, because its SHA-256 equals what came on paper.
@@ -131,96 +145,136 @@ class TrustStore:
                 detail=f"the root has fingerprint {found}; expected was {expected_fingerprint.strip()[:128]}",
                 remedy="Compare both again with the paper. If they differ, do not use this medium.",
             )
-        known = self._anchor()
+        known = self._folder.anchor()
         if known is not None and known != root_json:
             raise SignatureRefused(
                 detail=f"this site already trusts the root {sha256_hex(known)}; offered was {found}",
-                remedy=f"If the publisher really began anew, two people move {self._directory} away and anchor again.",
+                remedy="If the publisher really began anew, two people move this site's trust folder away first.",
             )
         with refusals_of_tuf(None, None, None):
             root = Metadata[Root].from_bytes(root_json)
             root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
         check_post_quantum([root_json])
         if known is None:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-            _write_durably(self._directory / ANCHOR, root_json)
-            fsync_folder(self._directory)
+            self._folder.set_anchor(root_json)
 
     def check(self, bundle: Bundle, *, now: datetime) -> Verified:
-        """Check signatures, then release policy, on a copy of the state. Content comes later.
+        """Check signatures, then release policy, then the site's approval, on a copy of the state.
 
-        `now` is the system clock in UTC. Raises TrustRootMissing, SignatureRefused, RollbackRefused,
-        ReleaseExpired, ContentMismatch, ReleaseInvalid, PairMismatch, MediaMissing. Changes nothing.
+        `now` is the system clock in UTC. Content comes later. Raises TrustRootMissing,
+        SignatureRefused, RollbackRefused, ReleaseExpired, ContentMismatch, ReleaseInvalid,
+        PairMismatch, ApprovalMissing, MediaMissing. Changes nothing.
         """
-        anchor = self._anchor()
-        if anchor is None:
-            raise TrustRootMissing(
-                detail=f"{self._directory} holds no {ANCHOR}",
-                remedy="Give the root fingerprint from the publisher's paper with `--root-fingerprint`.",
+        approvers = self._approvals.approvers()
+        if approvers is None:
+            return self._judge(bundle, now, {})
+        signed = self._approvals.signed(_offered(bundle), approvers)
+        policy = self.policy
+        verified = self._judge(bundle, now, overrides(signed, accepted_epoch=policy.epoch if policy else 0))
+        approved = check_import(approvers, signed)
+        return replace(verified, approved_by=approved, approvers_digest=self._approvals.policy_digest)
+
+    def examine(self, bundle: Bundle, *, now: datetime, overriding: frozenset[Action] = frozenset()) -> Examined:
+        """Check all but the site's approval, for someone who is to give it; raises what `check` raises.
+
+        `overriding` is what the person is about to override; each must be needed (ReleaseInvalid).
+        """
+        verified = self._judge(bundle, now, dict.fromkeys(overriding, ()))
+        idle = sorted(overriding - verified.overridden)
+        if idle:
+            raise ReleaseInvalid(
+                detail=f"nothing needs {', '.join(idle)}: the bundle passes without it",
+                remedy="Approve without the override that is not needed.",
             )
-        state = self._state()
+        return Examined(
+            release=verified.release,
+            release_sha256=sha256_hex(verified.release_json),
+            accepted_epoch=verified.known_epoch or 0,
+        )
+
+    def follow(self, roots: Iterable[bytes], *, now: datetime) -> RootUpdate:
+        """Adopt newer roots alone, such as a revocation that came before the next release.
+
+        Roots that are known already must say the same. Raises TrustRootMissing, SignatureRefused
+        for a gap, a fork or too few signatures, ReleaseExpired, ReleaseInvalid, RollbackRefused
+        where something else was adopted meanwhile, OSError.
+        """
+        anchor, state = self._trusted()
+        history = _history(anchor, state)
+        known = max(history)
+        newer = {}
+        for content in roots:
+            version = read_root(content).signed.version
+            if version not in history:
+                newer[version] = content
+            elif not same_root(content, history[version]):
+                raise SignatureRefused(
+                    detail=f"the offered root version {version} says something else than the trusted one", remedy=CALL
+                )
+        following = [newer[version] for version in sorted(newer) if version > known]
+        newest = follow_roots(history[known], following)
+        reference = _reference(now, _policy(state))
+        if newest.is_expired(reference):
+            raise ReleaseExpired(
+                detail=f"root version {newest.version} was valid until {newest.expires:%Y-%m-%d}; "
+                f"judged by {reference:%Y-%m-%d %H:%M} UTC",
+                remedy="Check the clock. If it is right, ask the publisher for a newer root.",
+            )
+        if following:
+            merged = history | {known + step: content for step, content in enumerate(following, start=1)}
+            files = {f"{ROOT_HISTORY}{version}.root.json": content for version, content in merged.items()}
+            self._folder.adopt({**state.files, **files}, grown_from=state.generation)
+        return RootUpdate(before=known, after=newest.version)
+
+    def _judge(self, bundle: Bundle, now: datetime, available: Mapping[Action, tuple[Signed, ...]]) -> Verified:
+        """Check without overrides first, and with one only where nothing else is in the way."""
+        used: dict[Action, tuple[Signed, ...]] = {}
+        while True:
+            try:
+                return self._judged(bundle, now, used)
+            except (ReleaseExpired, RollbackRefused) as error:
+                action = _OVERRIDES[type(error)]
+                if action in used or action not in available:
+                    raise
+                used[action] = available[action]
+
+    def _judged(self, bundle: Bundle, now: datetime, used: Mapping[Action, tuple[Signed, ...]]) -> Verified:
+        anchor, state = self._trusted()
         policy = _policy(state)
-        reference = max(now.astimezone(UTC), policy.time) if policy else now.astimezone(UTC)
-        with tempfile.TemporaryDirectory(prefix="leeward-trust-") as scratch:
-            copy = Path(scratch)
-            _spread(state, copy)
-            refreshed = _refresh(bundle, anchor, copy, reference)
-            new_state = dict(_gather(copy))
-        release_json = _release_bytes(bundle, refreshed.target)
-        release = release_from_bytes(release_json)
-        check_policy(release, targets_version=refreshed.targets_version, policy=policy)
-        _check_names(bundle, refreshed)
-        new_state[POLICY] = codec.canonical_json(codec.to_plain(_advanced(policy, release, reference)))
+        reference = _reference(now, policy)
+        older = Action.OVERRIDE_ROLLBACK in used
+        known = {name: content for name, content in state.files.items() if not older or name.startswith(ROOT_HISTORY)}
+        expiry_time = BEGINNING if Action.OVERRIDE_EXPIRY in used else reference
+        refreshed = refresh(bundle, anchor, {name: known[name] for name in known if name != POLICY}, expiry_time)
+        release = release_from_bytes(refreshed.release_json)
+        check_policy(release, targets_version=refreshed.targets_version, policy=None if older else policy)
+        if older:
+            _check_older(release, policy)
+        files = {**state.files, **{n: c for n, c in refreshed.state.items() if not older or n.startswith(ROOT_HISTORY)}}
+        files[POLICY] = codec.canonical_json(codec.to_plain(_advanced(policy, release, reference)))
         return Verified(
             release=release,
-            release_json=release_json,
+            release_json=refreshed.release_json,
             roles=refreshed.roles,
             root_fingerprint=sha256_hex(anchor),
             root_version=refreshed.root_version,
             reference_time=reference,
             known_epoch=policy.epoch if policy else None,
-            _state=new_state,
-            _store=self,
+            overridden=frozenset(used),
+            overrides=tuple(one for signed in used.values() for one in signed),
+            _state=files,
+            _generation=state.generation,
+            _folder=self._folder,
         )
 
-    def adopt(self, state: Mapping[str, bytes], *, epoch: int) -> None:
-        """Make `state` the current one; for `Verified.commit`. Raises RollbackRefused, OSError."""
-        known = self.policy
-        if known is not None and known.epoch > epoch:
-            raise RollbackRefused(
-                detail=f"epoch {known.epoch} was accepted while epoch {epoch} was being imported",
-                remedy="Import the newer bundle again if in doubt; nothing was changed.",
+    def _trusted(self) -> tuple[bytes, State]:
+        anchor = self._folder.anchor()
+        if anchor is None:
+            raise TrustRootMissing(
+                detail=f"{self._folder.path} holds no {ANCHOR}",
+                remedy="Give the root fingerprint from the publisher's paper with `--root-fingerprint`.",
             )
-        states = self._directory / STATES
-        states.mkdir(exist_ok=True)
-        old = self._current()
-        number = 1 + max((int(entry.name) for entry in states.iterdir() if entry.name.isdecimal()), default=0)
-        fresh = states / str(number)
-        fresh.mkdir()
-        _spread(state, fresh, durable=True)
-        fsync_folder(states)
-        link = self._directory / f".{CURRENT}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"{STATES}/{number}")
-        link.replace(self._directory / CURRENT)
-        fsync_folder(self._directory)
-        for entry in states.iterdir():  # generations of our own making; the one before is kept for a look back
-            if entry.name.isdecimal() and entry not in {fresh, old}:
-                shutil.rmtree(entry)
-
-    def _anchor(self) -> bytes | None:
-        try:
-            return (self._directory / ANCHOR).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _current(self) -> Path | None:
-        link = self._directory / CURRENT
-        return self._directory / link.readlink() if link.is_symlink() else None
-
-    def _state(self) -> Mapping[str, bytes]:
-        current = self._current()
-        return {} if current is None else dict(_gather(current))
+        return anchor, self._folder.state()
 
 
 def normalized(fingerprint: str) -> str:
@@ -249,111 +303,52 @@ def check_policy(release: Release, *, targets_version: int, policy: Policy | Non
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refreshed:
-    target: TargetFile
-    targets_version: int
-    root_version: int
-    names: frozenset[str]
-    roles: tuple[RoleEvidence, ...]
-
-
-class _MediumFetcher(FetcherInterface):
-    """Gives python-tuf the medium's files instead of a network."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        name = url.removeprefix(f"{_URL}{METADATA}/")
-        try:
-            content = self._bundle.read(METADATA, name, limit=MAX_TARGETS_BYTES)
-        except FileNotFoundError:
-            raise DownloadHTTPError(f"{METADATA}/{name} is missing", 404) from None
-        return iter((content,))
-
-
-def _refresh(bundle: Bundle, anchor: bytes, copy: Path, reference: datetime) -> _Refreshed:
-    """Walk root, timestamp, snapshot and targets as TUF says, then look again at who signed what."""
-    with refusals_of_tuf(bundle, copy, reference):
-        updater = Updater(
-            str(copy), f"{_URL}{METADATA}/", fetcher=_MediumFetcher(bundle), config=_CONFIG, bootstrap=anchor
+def _check_older(release: Release, policy: Policy | None) -> None:
+    """An override lets an older release in, never another one under an accepted epoch."""
+    if policy is None or release.epoch >= policy.epoch:
+        raise RollbackRefused(
+            detail=f"epoch {release.epoch} is not older than the accepted one; an override does not help",
+            remedy="The publisher must give the release a higher epoch.",
         )
-        trusted = updater._trusted_set  # noqa: SLF001  python-tuf has no public reference time (issue 2359); a test guards it
-        trusted.reference_time = reference
-        updater.refresh()
-        target = updater.get_targetinfo(RELEASE_TARGET)
-    check_post_quantum(_walked_roots(copy, anchor))
-    if target is None or set(trusted.targets.targets) != {RELEASE_TARGET} or trusted.targets.delegations:
-        raise ReleaseInvalid(
-            detail=f"the signed targets are {sorted(trusted.targets.targets)}; exactly {RELEASE_TARGET} is expected",
-            remedy="The publisher must sign the release again; do not import this bundle.",
-        )
-    names = {f"{number}.root.json" for number in range(1, trusted.root.version + 1)}
-    names |= {f"{trusted.targets.version}.targets.json", f"{trusted.snapshot.version}.snapshot.json", "timestamp.json"}
-    return _Refreshed(
-        target=target,
-        targets_version=trusted.targets.version,
-        root_version=trusted.root.version,
-        names=frozenset(names),
-        roles=collect_evidence(bundle, copy, trusted.root),
-    )
 
 
-def _walked_roots(copy: Path, anchor: bytes) -> list[bytes]:
-    first = Metadata[Root].from_bytes(anchor).signed.version
-    roots = [anchor]
-    while (path := copy / "root_history" / f"{first + len(roots)}.root.json").is_file():
-        roots.append(path.read_bytes())
-    return roots
+def _offered(bundle: Bundle) -> str:
+    """Return the digest of the manifest that the medium offers; the check proves it, or refuses the medium.
 
-
-def _release_bytes(bundle: Bundle, target: TargetFile) -> bytes:
-    name = f"{target.hashes['sha256']}{RELEASE_SUFFIX}" if "sha256" in target.hashes else RELEASE_TARGET
-    if target.length > MAX_RELEASE_BYTES:
-        raise ReleaseInvalid(
-            detail=f"release.json has {target.length:,} bytes; {MAX_RELEASE_BYTES:,} are allowed",
-            remedy="The publisher must sign the release again; do not import this bundle.",
-        )
-    try:
-        content = bundle.read(TARGETS, name, limit=target.length)
-    except FileNotFoundError:
+    Raises ContentMismatch where there is not exactly one.
+    """
+    names = [name for name in bundle.names(TARGETS) if name.endswith(RELEASE_SUFFIX)]
+    if len(names) != 1:
         raise ContentMismatch(
-            detail=f"{TARGETS}/{name} is missing",
-            remedy="The copy is incomplete. Ask the publisher for a good copy and check how it travelled.",
-        ) from None
-    if len(content) != target.length or f"{sha256_hex(content)}{RELEASE_SUFFIX}" != name:
-        raise ContentMismatch(
-            detail=f"{TARGETS}/{name} has {len(content):,} bytes with SHA-256 {sha256_hex(content)}; "
-            f"signed are {target.length:,} bytes with {target.hashes.get('sha256')}",
+            detail=f"{TARGETS}/ holds {len(names)} manifests instead of one",
             remedy="Do not import this medium. Ask the publisher for a good copy and check how it travelled.",
         )
-    return content
+    return names[0].removesuffix(RELEASE_SUFFIX)
 
 
-def _check_names(bundle: Bundle, refreshed: _Refreshed) -> None:
-    """Refuse whatever lies in metadata/ or targets/ without being part of the signed set."""
-    manifest = f"{refreshed.target.hashes.get('sha256')}{RELEASE_SUFFIX}"
-    extra = [f"{METADATA}/{name}" for name in bundle.names(METADATA) if name not in refreshed.names]
-    extra += [f"{TARGETS}/{name}" for name in bundle.names(TARGETS) if name != manifest]
-    if extra:
-        raise ContentMismatch(
-            detail=f"on the medium, but not signed: {', '.join(map(ascii, extra[:10]))}"
-            + (f" and {len(extra) - 10} more" if len(extra) > 10 else ""),  # noqa: PLR2004  as many as a person reads
-            remedy="Someone or something wrote to the medium after it was made. Ask the publisher for a good copy.",
-        )
+def _reference(now: datetime, policy: Policy | None) -> datetime:
+    return max(now.astimezone(UTC), policy.time) if policy else now.astimezone(UTC)
+
+
+def _history(anchor: bytes, state: State) -> dict[int, bytes]:
+    """Return the trusted roots by their versions, the anchor first."""
+    first = Metadata[Root].from_bytes(anchor).signed.version
+    history = {first: anchor}
+    while (name := f"{ROOT_HISTORY}{first + len(history)}.root.json") in state.files:
+        history[first + len(history)] = state.files[name]
+    return history
 
 
 def _advanced(policy: Policy | None, release: Release, reference: datetime) -> Policy:
     return Policy(
         time=max(reference, release.created_at).replace(microsecond=0),
-        epoch=release.epoch,
+        epoch=max(release.epoch, policy.epoch if policy else 1),
         rollback_floor=max(release.rollback_floor, policy.rollback_floor if policy else 1),
     )
 
 
-def _policy(state: Mapping[str, bytes]) -> Policy | None:
-    content = state.get(POLICY)
+def _policy(state: State) -> Policy | None:
+    content = state.files.get(POLICY)
     if content is None:
         return None
     try:
@@ -363,32 +358,3 @@ def _policy(state: Mapping[str, bytes]) -> Policy | None:
             detail=f"{POLICY} of the trusted state is damaged: {error}",
             remedy="Restore /var/lib/leeward/trust from a backup; do not anchor anew without the publisher's paper.",
         ) from error
-
-
-def _gather(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Give a state's files; links (python-tuf keeps one to the newest root) are not part of it."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
-
-
-def _spread(state: Mapping[str, bytes], folder: Path, *, durable: bool = False) -> None:
-    for name, content in state.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        if durable:
-            _write_durably(path, content)
-        else:
-            path.write_bytes(content)
-    if durable:
-        for parent in {(folder / name).parent for name in state} | {folder}:
-            fsync_folder(parent)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

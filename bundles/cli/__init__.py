@@ -20,6 +20,8 @@ __all__ = ["VERBS", "bundle", "grouped", "main"]
 
 VERBS: dict[str, str] = {
     "anchor": "bundles.cli.reading:anchor_command",
+    "approve": "bundles.cli.approving:approve_command",
+    "approvers": "bundles.cli.approving:approvers_command",
     "build": "bundles.cli.making:build_command",
     "delta": "bundles.cli.delta:delta_command",
     "inspect": "bundles.cli.reading:inspect_command",

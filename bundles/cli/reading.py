@@ -55,20 +55,49 @@ def verify_command(
 
 @click.command("anchor")
 @click.option("--state", type=FOLDER, default=DEFAULT_STATE, show_default=True, help="The site's trusted state.")
-@click.option("--root", "root_file", type=FILE, required=True, help="The first root of the publisher.")
-@click.option("--fingerprint", metavar="HEX", required=True, help="Its SHA-256, from the publisher's paper.")
+@click.option("--root", "root_file", type=FILE, help="The first root of the publisher.")
+@click.option("--fingerprint", metavar="HEX", help="Its SHA-256, from the publisher's paper.")
+@click.option("--update", type=FOLDER, help="Follow the newer roots in this folder or medium, such as a revocation.")
 @speaking
-def anchor_command(voice: Voice, state: Path, root_file: Path, fingerprint: str) -> None:
-    """Trust the root in a file from now on, if it has the fingerprint on paper. Once is enough; again is no harm."""
-    from bundles.refusal import MAX_ROOT_BYTES  # noqa: PLC0415  keeps `inspect` quick
-    from bundles.trust import TrustStore  # noqa: PLC0415  the same
+def anchor_command(
+    voice: Voice, state: Path, root_file: Path | None, fingerprint: str | None, update: Path | None
+) -> None:
+    """Trust the root in a file from now on, if it has the fingerprint on paper. Once is enough; again is no harm.
 
-    with root_file.open("rb") as stream:
-        content = stream.read(MAX_ROOT_BYTES + 1)
+    With --update, follow newer roots alone, which the trusted one vouches for: no paper is needed.
+    """
+    if (update is None) == (root_file is None) or (root_file is None) != (fingerprint is None):
+        raise click.UsageError("give --root with --fingerprint, or --update alone")
+    from bundles.trust import TrustStore  # noqa: PLC0415  keeps `inspect` quick
+
     store = TrustStore(state)
-    store.anchor(content, fingerprint)
+    if update is not None:
+        changed = store.follow(_roots_in(update), now=datetime.now(UTC))
+        said = f"Root version {changed.after} counts now"
+        said += f"; before it was {changed.before}." if changed.after > changed.before else ", as before."
+        voice.say(said, "followed", before=changed.before, after=changed.after)
+    elif root_file is not None:
+        store.anchor(_root_bytes(root_file), fingerprint or "")
     known = store.root_fingerprint or ""
     voice.say(f"Trusted root: {grouped(known)}", "root", fingerprint=known)
+
+
+def _roots_in(folder: Path) -> list[bytes]:
+    """Return the roots in a folder, or in the `metadata/` of a medium."""
+    from bundles.layout import METADATA  # noqa: PLC0415  keeps `inspect` quick
+
+    place = folder / METADATA if (folder / METADATA).is_dir() else folder
+    found = sorted(place.glob("*.root.json"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise MediaMissing(detail=f"{place} holds no N.root.json", remedy="Name the folder that holds the roots.")
+    return [_root_bytes(path) for path in found]
+
+
+def _root_bytes(path: Path) -> bytes:
+    from bundles.refusal import MAX_ROOT_BYTES  # noqa: PLC0415  keeps `inspect` quick
+
+    with path.open("rb") as stream:
+        return stream.read(MAX_ROOT_BYTES + 1)
 
 
 def _verify(

@@ -3,6 +3,7 @@
 The order makes a kill at any instant safe, and each line may be done again:
 
     check signatures and policy on a copy   nothing has changed
+    audit entries of overrides              who let it in, and why, before it is
     copy, hash, build the slot              verified files and at most one unnamed slot more
     commit the trusted state                the medium's epoch is now the oldest acceptable
     point `next` at the slot                `provision` will activate it
@@ -21,7 +22,7 @@ from appliance.services.steps import StepContext
 from bundles.errors import ReleaseInvalid, StoreUnusable
 from bundles.layout import open_bundle
 from bundles.release import BundleKind, Release
-from bundles.trust import TrustStore
+from bundles.trust import TrustStore, Verified
 from bundles.verify import import_release
 
 
@@ -53,6 +54,7 @@ class ImportStep:
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)
         context.emit(LogLine(text=f"{release.name} {release.version}, epoch {release.epoch}: {signers}"))
+        self._record_overrides(context, verified)
 
         def progress(what: str, done: int, total: int) -> None:
             context.emit(Progressed(step=StepName.IMPORT, label=what, done=done, total=total, unit=Unit.BYTES))
@@ -74,17 +76,43 @@ class ImportStep:
                 remedy="Look at the disk (`journalctl -k`), then import again; the release is not active.",
             ) from error
         self._slots.await_activation(release.slot)
-        self._record(context, release, verified.root_fingerprint)
+        self._record(context, verified)
         return f"{release.name} {release.version}, epoch {release.epoch}, {release.size_bytes / 1e9:.1f} GB verified"
 
-    def _record(self, context: StepContext, release: Release, root_fingerprint: str) -> None:
+    def _record_overrides(self, context: StepContext, verified: Verified) -> None:
+        """Say who let a release in that would have been refused, and why, before anything is done with it."""
+        for one in verified.overrides:
+            context.emit(
+                LogLine(
+                    text=f"{one.approval.action} by {one.approver} ({one.approval.at:%Y-%m-%d}): {one.approval.reason}"
+                )
+            )
+            self._audit.append(
+                actor=one.approver,
+                action=f"release.{one.approval.action}",
+                object_=verified.release.slot,
+                outcome="recorded",
+                details={
+                    "operation": context.operation_id,
+                    "reason": one.approval.reason,
+                    "signed_at": one.approval.at.isoformat(),
+                    "release_sha256": one.approval.release_sha256,
+                    "accepted_epoch": str(one.approval.accepted_epoch),
+                },
+            )
+
+    def _record(self, context: StepContext, verified: Verified) -> None:
+        release = verified.release
         details = {
             "operation": context.operation_id,
             "name": release.name,
             "epoch": str(release.epoch),
-            "root_fingerprint": root_fingerprint,
+            "root_fingerprint": verified.root_fingerprint,
             "medium": context.parameters["medium"],
         }
+        if verified.approvers_digest is not None:
+            details["approved_by"] = ", ".join(verified.approved_by)
+            details["approvers_sha256"] = verified.approvers_digest
         self._audit.append(
             actor=context.actor.name, action="release.import", object_=release.slot, outcome="verified", details=details
         )

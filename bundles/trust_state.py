@@ -1,0 +1,144 @@
+"""The trusted state on disk: one folder per generation, and one link that says which one counts.
+
+    trust/
+      anchor.root.json      the first trusted root
+      current -> states/N   the generation that counts
+      states/N/             TUF metadata, root history, policy.json
+      .lock                 held while a generation is adopted
+
+A new generation is written beside the old one, made durable, and adopted with one rename. It must
+have grown from the generation that counts: who began from an older one (an import that ran while a
+revocation came in) is refused and begins again, so that nothing adopted is ever lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundles.errors import RollbackRefused
+from bundles.transfer import fsync_folder
+
+ANCHOR = "anchor.root.json"
+CURRENT = "current"
+STATES = "states"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One generation: its number (0: nothing was adopted yet) and its files, name to bytes."""
+
+    generation: int
+    files: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """The folder `trust/`. Reading it changes nothing."""
+
+    path: Path
+
+    def anchor(self) -> bytes | None:
+        """Return the first trusted root; None where nothing is trusted yet."""
+        try:
+            return (self.path / ANCHOR).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def set_anchor(self, root_json: bytes) -> None:
+        """Write the first trusted root, durably."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        write_durably(self.path / ANCHOR, root_json)
+        fsync_folder(self.path)
+
+    def state(self) -> State:
+        """Return the generation that counts."""
+        current = self._current()
+        if current is None:
+            return State(generation=0, files={})
+        return State(generation=int(current.name), files=dict(gather(current)))
+
+    def adopt(self, files: Mapping[str, bytes], *, grown_from: int) -> None:
+        """Make `files` the generation that counts; the very same files again change nothing.
+
+        Raises RollbackRefused where another generation than `grown_from` counts by now, OSError.
+        """
+        with self._locked():
+            now = self.state()
+            if now.files == files:
+                return
+            if now.generation != grown_from:
+                raise RollbackRefused(
+                    detail=f"what is trusted here has changed since the check: generation {now.generation} counts, "
+                    f"the check was made against generation {grown_from}",
+                    remedy="Import again; what was verified is kept, so it is quick. Nothing was changed.",
+                )
+            self._write(files)
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        states = self.path / STATES
+        states.mkdir(exist_ok=True)
+        old = self._current()
+        number = 1 + max((int(entry.name) for entry in states.iterdir() if entry.name.isdecimal()), default=0)
+        fresh = states / str(number)
+        fresh.mkdir()
+        spread(files, fresh, durable=True)
+        fsync_folder(states)
+        link = self.path / f".{CURRENT}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{STATES}/{number}")
+        link.replace(self.path / CURRENT)
+        fsync_folder(self.path)
+        for entry in states.iterdir():  # generations of our own making; the one before is kept for a look back
+            if entry.name.isdecimal() and entry not in {fresh, old}:
+                shutil.rmtree(entry)
+
+    def _current(self) -> Path | None:
+        link = self.path / CURRENT
+        return self.path / link.readlink() if link.is_symlink() else None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def gather(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Give a state's files; links (python-tuf keeps one to the newest root) are not part of it."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
+def spread(files: Mapping[str, bytes], folder: Path, *, durable: bool = False) -> None:
+    """Write a state's files into `folder`."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if durable:
+            write_durably(path, content)
+        else:
+            path.write_bytes(content)
+    if durable:
+        for parent in {(folder / name).parent for name in files} | {folder}:
+            fsync_folder(parent)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole, or not at all, after a power cut."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
