@@ -27,6 +27,14 @@ class Outlook:
             if (place := self.plans[data].places.get(leaf.key))
         )
 
+    def is_to_come(self, leaf: Leaf) -> bool:
+        """Whether the data volume that carries the leaf is not here."""
+        return any(
+            place.volume + 1 in absent
+            for data, absent in self._absent.items()
+            if (place := self.plans[data].places.get(leaf.key))
+        )
+
     def missing(self, lacking: Iterable[Leaf]) -> VolumesMissing:
         """Return what to tell a person: which volumes to put in next, and what is wanted again."""
         leaves = tuple(lacking)

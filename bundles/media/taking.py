@@ -1,4 +1,4 @@
-"""Import from what is here, and say exactly what is still to come.
+"""Import from what is here, be it a bundle, a delta or volumes, and say exactly what is still to come.
 
 The import itself is `bundles.verify.import_release`. Here it reads from all media at once and from
 what the node has kept, takes all that is good even where some of it is not, and turns what could
@@ -7,9 +7,11 @@ not be had into one message: the volumes to put in next, or the leaves to ask fo
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from bundles.blobs import Corrupt, Diff
+from bundles.delta.rebuild import open_delta
 from bundles.errors import ContentMismatch, VolumesMissing
 from bundles.media.kept import Kept
 from bundles.media.opening import Media
@@ -36,18 +38,22 @@ def import_media(
     Raises VolumesMissing with every volume that is still to come, and ContentMismatch with every
     leaf that is damaged on all media; in both cases after everything else was taken and kept.
     """
+    take = partial(
+        import_release,
+        verified=verified,
+        store=store,
+        slots=slots,
+        staging=staging,
+        progress=progress,
+        is_canceled=is_canceled,
+    )
+    delta = open_delta(media.bundle, store) if media.is_plain else None
+    if delta is not None:
+        return take(delta)
     kept = Kept(store=Store(store / "sha256"), staging=staging)
     blobs = MediaBlobs(media.volumes, verified.release.files, kept=kept, goes_on=True)
     try:
-        return import_release(
-            blobs,
-            verified,
-            store=store,
-            slots=slots,
-            staging=staging,
-            progress=progress,
-            is_canceled=is_canceled,
-        )
+        return take(blobs)
     except VolumesMissing as error:
         lacking = blobs.lacking(verified.release.files)
         if any(blobs.outlook.may_come(leaf) for leaf in lacking):

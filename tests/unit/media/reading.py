@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bundles.digest import sha256_hex
-from bundles.layout import open_bundle
 from bundles.media.opening import open_media
 from bundles.media.taking import import_media
 from bundles.release import LEAF_BYTES, FileEntry, Release
@@ -29,10 +28,6 @@ def content(entry: FileEntry, media: Iterable[Path], release: Release) -> bytes:
     return found
 
 
-def original(entry: FileEntry, bundle: Path) -> bytes:
-    return content(entry, [bundle], _release(bundle))
-
-
 def take(site: Site, *media: Path) -> Path:
     """Import as an operation does."""
     opened = open_media(media)
@@ -42,12 +37,11 @@ def take(site: Site, *media: Path) -> Path:
     return slot
 
 
+def same_as_signed(slot: Path, release: Release) -> bool:
+    """Whether a slot holds all files of a release, byte for byte."""
+    return all(sha256_hex((slot / entry.path).read_bytes()) == entry.sha256 for entry in release.files)
+
+
 def copied(volume: Path, to: Path) -> Path:
     shutil.copytree(volume, to)
     return to
-
-
-def _release(bundle: Path) -> Release:
-    from bundles.layout import peek  # noqa: PLC0415
-
-    return peek(open_bundle(bundle))

@@ -10,7 +10,7 @@ from bundles.errors import VolumesMissing
 from bundles.media.opening import open_media
 from bundles.release import Release
 from tests.unit.bundles.site import Site
-from tests.unit.media.reading import content, original, take
+from tests.unit.media.reading import content, take
 
 FOUND = range(7)
 
@@ -43,7 +43,7 @@ def test_a_set_is_imported_like_the_bundle(
     slot = take(site, *volumes)
 
     for entry in release.files:
-        assert (slot / entry.path).read_bytes() == original(entry, bundle)
+        assert (slot / entry.path).read_bytes() == content(entry, [bundle], release)
     assert site.policy is not None
 
 
