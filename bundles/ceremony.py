@@ -133,8 +133,11 @@ def sign(keyring: Keyring, signers: Iterable[Signer]) -> Draft:
     _replace_durably(path, metadata.to_bytes())
     draft = _progress(keyring, metadata, path)
     if draft.complete:
+        elsewhere = _replaced_elsewhere(keyring, metadata.signed)
         path.rename(keyring.directory / f"{draft.version}.root.json")
         fsync_folder(keyring.directory)
+        for name in elsewhere:
+            _retire(keyring, name, draft.version - 1)
         settle(keyring)
     return draft
 
@@ -197,6 +200,13 @@ def _retire(keyring: Keyring, name: str, version: int) -> None:
         old = keyring.directory / f"{name}.{kind}"
         if old.is_file():
             old.rename(keyring.directory / f"{name}.retired-v{version}.{kind}")
+
+
+def _replaced_elsewhere(keyring: Keyring, new: Root) -> list[str]:
+    """Return the names of keys that change and whose new private half is not made here."""
+    old = keyring.root
+    names = [key_name(key) for key_id, key in old.keys.items() if key_id not in new.keys]
+    return [name for name in names if not (keyring.directory / f"{name}.v{new.version}.pem").is_file()]
 
 
 def _previous(keyring: Keyring) -> Root:

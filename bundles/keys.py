@@ -155,7 +155,7 @@ def open_signer(reference: str, key: SSlibKey, secret: Secret) -> Signer:
     if opened.public_key.keyval != key.keyval:
         raise SignatureRefused(
             detail=f"{reference} is not the private half of {key_name(key)}, which the root names",
-            remedy="Use the key that the newest root names, or replace it: `leeward bundle keys replace-signer`.",
+            remedy="Move the file away and bring the key that the newest root names.",
         )
     return CryptoSigner(opened._private_key, key)  # noqa: SLF001  the same key under its name in the root
 
