@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from bundles import bootstrap
@@ -16,6 +17,7 @@ from bundles.errors import Canceled, SourceFailed
 from bundles.keys import Keyring
 from bundles.publish import BuildReport, publish
 from bundles.recipe import Recipe, load_recipe
+from bundles.sbom.write import sbom_files
 from bundles.sources import SourceContext, make_source
 from bundles.transfer import IsCanceled, Progress, never, silent
 
@@ -45,9 +47,10 @@ def build(
     _empty(staging)
     try:
         _fetch(recipe, recipe_path.resolve().parent, staging, cache, progress, is_canceled)
+        release = recipe.release(created_at=_created_at())
         return publish(
             staging,
-            recipe.release(created_at=_created_at()),
+            release,
             keyring,
             out=out,
             expiry=recipe.expiry,
@@ -55,6 +58,7 @@ def build(
             progress=progress,
             is_canceled=is_canceled,
             unsigned=unsigned,
+            describe=partial(sbom_files, staging, release, recipe.contents),
         )
     finally:
         shutil.rmtree(staging, ignore_errors=True)

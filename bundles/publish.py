@@ -46,6 +46,8 @@ from bundles.transfer import (
 )
 
 BootstrapWriter = Callable[[Path, Release, bytes], str | None]
+Describe = Callable[[tuple[FileEntry, ...]], Mapping[str, bytes]]
+"""Makes more files of a release (path to bytes) from the digests of those that it has."""
 README = "READ-ME-FIRST.txt"
 _METADATA_ROOM_BYTES = 80 * 1024 * 1024
 
@@ -90,13 +92,15 @@ def publish(
     is_canceled: IsCanceled = never,
     now: datetime | None = None,
     unsigned: bool = False,
+    describe: Describe | None = None,
 ) -> BuildReport:
     """Write the signed bundle of `tree` to the folder `out`.
 
     `tree` is a folder, or paths with their bytes. `release` comes without files and pair: both are
     found from the tree. `now` (default: the present) is when the signatures begin. An `unsigned`
     bundle waits for its release signers (`bundles.countersigning`); the keyring needs roots alone.
-    Where the keyring holds a weights key, a Model Signing signature joins the files.
+    Where the keyring holds a weights key, a Model Signing signature joins the files; so does what
+    `describe` makes of their digests.
 
     Raises OutputOccupied where `out` holds something else than a bundle, StoreFull, ReleaseInvalid,
     PairMismatch, SourceFailed when a file changes while it is read, SignatureRefused when the
@@ -105,7 +109,17 @@ def publish(
     source: Tree = _Folder(tree) if isinstance(tree, Path) else _Memory(dict(tree))
     with whole_folder(out) as partial:
         report = _write(
-            source, release, keyring, partial, expiry or Expiry(), bootstrap, progress, is_canceled, now, unsigned
+            source,
+            release,
+            keyring,
+            partial,
+            expiry or Expiry(),
+            bootstrap,
+            progress,
+            is_canceled,
+            now,
+            unsigned,
+            describe,
         )
     return replace(report, folder=out)
 
@@ -121,16 +135,19 @@ def _write(  # noqa: PLR0917  one caller, which names what it passes
     is_canceled: IsCanceled,
     now: datetime | None,
     unsigned: bool,  # noqa: FBT001  the same
+    describe: Describe | None,
 ) -> BuildReport:
     for folder in FOLDERS:
         (partial / folder).mkdir(parents=True)
     writer = _BlobWriter(source=source, blobs=partial / BLOBS)
     files = writer.write(progress, is_canceled)
-    if weights_key := keyring.weights_signer():
-        signature = _Memory(model_signature.signature_files(files, weights_key))
-        added = _BlobWriter(source=signature, blobs=partial / BLOBS).write(silent, is_canceled)
-        files = tuple(sorted((*files, *added), key=lambda entry: entry.path))
     locked = _lock(source, files) if release.kind is BundleKind.RELEASE else None
+    made = dict(describe(files)) if describe else {}
+    if weights_key := keyring.weights_signer():
+        made |= model_signature.signature_files(files, weights_key)
+    if made:
+        added = _BlobWriter(source=_Memory(made), blobs=partial / BLOBS).write(silent, is_canceled)
+        files = tuple(sorted((*files, *added), key=lambda entry: entry.path))
     whole = replace(release, files=files, pair=locked)
     content = release_to_bytes(whole)
     (partial / TARGETS / f"{sha256_hex(content)}{RELEASE_SUFFIX}").write_bytes(content)

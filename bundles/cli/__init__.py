@@ -27,8 +27,12 @@ VERBS: dict[str, str] = {
     "inspect": "bundles.cli.reading:inspect_command",
     "inventory": "bundles.cli.delta:inventory_command",
     "keys": "bundles.cli.keys:keys",
+    "repair": "bundles.cli.media:repair_command",
+    "repair-request": "bundles.cli.media:repair_request_command",
+    "sbom": "bundles.cli.sbom:sbom_command",
     "seal": "bundles.cli.signing:seal_command",
     "sign": "bundles.cli.signing:sign_command",
+    "split": "bundles.cli.media:split_command",
     "verify": "bundles.cli.reading:verify_command",
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bundles.layout import open_bundle
 from bundles.recipe import load_recipe, parse_recipe
 from bundles.sources import SourceContext, make_source
 from bundles.sources.folder import FolderSource
+from bundles.sources.wheelhouse import write_wheel
 from bundles.transfer import silent
 from tests.support.small_bundles import NOW, tree
 from tests.unit.bundles.site import Site
@@ -53,10 +55,10 @@ path = "licenses/target/LICENSE"
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     folder = tmp_path / "recipe"
-    files = tree() | {
-        "appliance/requirements.lock": b"leeward\n",
-        "appliance/wheels/leeward-26.11.0-py3-none-any.whl": b"wheel",
-    }
+    files = tree() | {"appliance/requirements.lock": b"leeward\n"}
+    metadata = {"leeward-26.11.0.dist-info/METADATA": b"Metadata-Version: 2.4\nName: leeward\nVersion: 26.11.0\n"}
+    wheel = write_wheel(tmp_path, name="leeward", version="26.11.0", files=metadata)
+    files["appliance/wheels/leeward-26.11.0-py3-none-any.whl"] = wheel.path.read_bytes()
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -81,6 +83,8 @@ def test_a_recipe_becomes_a_bundle_that_a_site_can_import(
     site = Site.trusting(tmp_path / "site", keyring)
     slot = site.import_(tmp_path / "out")
     assert (slot / "weights/target/params.json").is_file()
+    assert json.loads((slot / "sbom/bom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    assert b"leeward 26.11.0" in (slot / "sbom/THIRD-PARTY-NOTICES.txt").read_bytes()
     targets = next(r for r in site.trust.check(open_bundle(tmp_path / "out"), now=NOW).roles if r.role == "targets")
     assert targets.version == 1
 
