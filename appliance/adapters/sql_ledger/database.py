@@ -9,6 +9,7 @@ owner has to be right from its first byte: `create_ledger` sees to it.
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
@@ -66,6 +67,18 @@ def open_ledger(path: Path, **options: Any) -> Engine:  # noqa: ANN401  passed o
         engine.dispose()
         raise LedgerUnavailable(detail=f"{path} has schema {found}, this version needs {SCHEMA}.", remedy=_PROVISION)
     return engine
+
+
+def connect_ledger(path: Path) -> SqliteConnection:
+    """Open an existing ledger for one thread that begins and commits by itself; raises as `open_ledger`."""
+    open_ledger(path, poolclass=NullPool).dispose()
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _configure(connection, None)
+    except sqlite3.Error as problem:
+        connection.close()
+        raise LedgerUnavailable(detail=f"{path} could not be opened: {problem}", remedy=_PROVISION) from problem
+    return connection
 
 
 def open_engine(path: Path, **options: Any) -> Engine:  # noqa: ANN401  passed on to create_engine as they are

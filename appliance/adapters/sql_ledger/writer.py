@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import BindParameter, Connection, Engine, bindparam, insert, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import BindParameter, ClauseElement, bindparam, insert, update
+from sqlalchemy.dialects import sqlite
 
-from appliance.adapters.sql_ledger.database import open_ledger
+from appliance.adapters.sql_ledger.database import connect_ledger
 from appliance.adapters.sql_ledger.schema import to_microseconds, usage_record
 from appliance.domain.errors import LedgerUnavailable
 from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome, UsageSource, UsageState
@@ -36,8 +36,15 @@ _RETRY_S = 0.2
 _WAL_BYTES = 8 * 1024 * 1024
 _ROOM_CHECK_S = 1.0
 
-_ADMIT = insert(usage_record)
-_OPEN_ROW = (usage_record.c.request_id == bindparam("of")) & (usage_record.c.state == UsageState.ADMITTED.value)
+_NAMED = sqlite.dialect(paramstyle="named")
+
+
+def _sql(statement: ClauseElement) -> str:
+    """Write a statement once: putting it together for each row would cost ten times what the row does."""
+    return str(statement.compile(dialect=_NAMED))
+
+
+_OPEN_ROW = (usage_record.c.request_id == bindparam("of")) & (usage_record.c.state == bindparam("open"))
 _COUNTS: dict[str, BindParameter[Any]] = {
     column: bindparam(column)
     for column in (
@@ -49,20 +56,52 @@ _COUNTS: dict[str, BindParameter[Any]] = {
         "usage_source",
     )
 }
-_PROGRESS = update(usage_record).where(_OPEN_ROW).values(**_COUNTS)
+_ADMIT_COLUMNS = (
+    "request_id", "boot_id", "state", "key_id", "team", "model", "endpoint", "stream", "admitted_at_us", "outcome",
+    "usage_source",
+)  # fmt: skip
+_ADMIT = _sql(insert(usage_record).values({column: bindparam(column) for column in _ADMIT_COLUMNS}))
+_PROGRESS = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS))
 _END: dict[str, BindParameter[Any]] = {
     column: bindparam(column) for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason")
 }
-_SETTLE = update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END)
+_SETTLE = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END))
+_ABANDON = _sql(
+    update(usage_record)
+    .where(usage_record.c.state == bindparam("open"), usage_record.c.boot_id != bindparam("boot"))
+    .values(state=bindparam("to"), settled_at_us=bindparam("at_us"), outcome=bindparam("why"))
+)
 
-_Entry = Admission | Settlement | tuple[Progress, ...]
+Entry = Admission | Settlement | tuple[Progress, ...]
+
+
+class Ticket(Protocol):
+    """What is told when an entry is durable, or that it failed. A future of either kind is one."""
+
+    def set_result(self, result: None, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+Told = Sequence[tuple[Ticket, LedgerUnavailable | None]]
+_Item = tuple[Entry, Ticket]
+
+
+def tell(told: Told) -> None:
+    """Resolve tickets."""
+    for ticket, problem in told:
+        if problem is None:
+            ticket.set_result(None)
+        else:
+            ticket.set_exception(problem)
 
 
 class LedgerWriter:
     """Writes admissions, running counts and settlements; durable when their future is done.
 
     Only one may be open on a ledger: a lock file beside it sees to that, so that records that an
-    earlier gateway left open are abandoned for good reason. Methods are thread-safe.
+    earlier gateway left open are abandoned for good reason. Methods are thread-safe. `tell` resolves
+    a batch's tickets, in the writer's thread; who needs them resolved elsewhere sets another before `open`.
     """
 
     def __init__(
@@ -77,12 +116,13 @@ class LedgerWriter:
         self._boot_id = boot_id
         self._reserve_bytes = reserve_bytes
         self._now = now or (lambda: datetime.now(UTC))
-        self._queue: SimpleQueue[tuple[_Entry, Future[None]] | None] = SimpleQueue()
+        self.tell: Callable[[Told], None] = tell
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._room_until = 0.0
         self._ended = False
         self._lock = _lock(path)
         try:
-            self._engine = open_ledger(path, poolclass=StaticPool)
+            self._connection = connect_ledger(path)
         except LedgerUnavailable:
             os.close(self._lock)
             raise
@@ -93,35 +133,32 @@ class LedgerWriter:
 
         Raises LedgerUnavailable.
         """
-        abandon = (
-            update(usage_record)
-            .where(usage_record.c.state == UsageState.ADMITTED.value, usage_record.c.boot_id != self._boot_id)
-            .values(
-                state=UsageState.ABANDONED.value,
-                settled_at_us=to_microseconds(self._now()),
-                outcome=UsageOutcome.GATEWAY_KILLED.value,
-            )
-        )
+        abandon = {
+            "open": UsageState.ADMITTED.value,
+            "boot": self._boot_id,
+            "to": UsageState.ABANDONED.value,
+            "at_us": to_microseconds(self._now()),
+            "why": UsageOutcome.GATEWAY_KILLED.value,
+        }
         try:
-            _grow_log(self._engine)
-            with self._engine.begin() as connection:
-                abandoned = connection.execute(abandon).rowcount
-        except DBAPIError as problem:
+            _grow_log(self._connection)
+            abandoned = self._connection.execute(_ABANDON, abandon).rowcount
+        except sqlite3.Error as problem:
             raise _unavailable(self._path, problem) from problem
         self._thread.start()
         return abandoned
 
     def admit(self, admission: Admission) -> Future[None]:
         """Write a request down; the future raises LedgerUnavailable if that failed."""
-        return self._put(admission)
+        return self._promise(admission)
 
     def progress(self, running: Sequence[Progress]) -> Future[None]:
         """Write running counts of unfinished requests, at most once a second; may be lost."""
-        return self._put(tuple(running))
+        return self._promise(tuple(running))
 
     def settle(self, settlement: Settlement) -> Future[None]:
         """Close a record, unless it is closed; tried again until it is durable or the writer closes."""
-        return self._put(settlement)
+        return self._promise(settlement)
 
     def has_room(self) -> bool:
         """Whether more can be admitted: the disk has more free space than the reserve, as of the last second."""
@@ -141,17 +178,21 @@ class LedgerWriter:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
-        self._engine.dispose()
+        self._connection.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def _put(self, entry: _Entry) -> Future[None]:
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # what is queued is written, also if nobody waits any more
-        self._queue.put((entry, future))
+    def put(self, entry: Entry, ticket: Ticket) -> None:
+        """Write an entry as `admit`, `progress` and `settle` do, and tell `ticket`."""
+        self._queue.put((entry, ticket))
         if self._ended:
             self._refuse_queued()
+
+    def _promise(self, entry: Entry) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # what is queued is written, also if nobody waits any more
+        self.put(entry, future)
         return future
 
     def _refuse_queued(self) -> None:
@@ -162,7 +203,12 @@ class LedgerWriter:
             except Empty:
                 return
             if item is not None:
-                item[1].set_exception(_unavailable(self._path, "the ledger's writer has ended"))
+                self._refuse([item], "the ledger's writer has ended")
+
+    def _refuse(self, items: Iterable[_Item], reason: object) -> None:
+        problem = _unavailable(self._path, reason)
+        if told := [(ticket, problem) for _, ticket in items]:
+            self.tell(told)
 
     def _run(self) -> None:
         try:
@@ -172,18 +218,17 @@ class LedgerWriter:
             self._refuse_queued()
 
     def _write_until_closed(self) -> None:
-        waiting: list[tuple[_Entry, Future[None]]] = []
+        waiting: list[_Item] = []
         closing = False
         while not closing:
             batch, closing = self._take(block=not waiting)
             waiting = self._write(waiting + batch)
             if waiting and not closing:
                 time.sleep(_RETRY_S)
-        for _, future in waiting:
-            future.set_exception(_unavailable(self._path, "the gateway stopped before the disk had room again"))
+        self._refuse(waiting, "the gateway stopped before the disk had room again")
 
-    def _take(self, *, block: bool) -> tuple[list[tuple[_Entry, Future[None]]], bool]:
-        batch: list[tuple[_Entry, Future[None]]] = []
+    def _take(self, *, block: bool) -> tuple[list[_Item], bool]:
+        batch: list[_Item] = []
         while len(batch) < _BATCH:
             try:
                 item = self._queue.get(block=block and not batch)
@@ -194,35 +239,35 @@ class LedgerWriter:
             batch.append(item)
         return batch, False
 
-    def _write(self, batch: list[tuple[_Entry, Future[None]]]) -> list[tuple[_Entry, Future[None]]]:
+    def _write(self, batch: list[_Item]) -> list[_Item]:
         """Write a batch in one transaction; returns the settlements to try again."""
-        refused: dict[int, IntegrityError] = {}
+        told: list[tuple[Ticket, LedgerUnavailable | None]] = []
+        connection = self._connection
         try:
-            with self._engine.begin() as connection:
-                for index, (entry, _) in enumerate(batch):
-                    try:
-                        self._execute(connection, entry)
-                    except IntegrityError as problem:  # this statement alone is undone; the others stand
-                        refused[index] = problem
-        except DBAPIError as problem:
-            for entry, future in batch:
-                if not isinstance(entry, Settlement):
-                    future.set_exception(_unavailable(self._path, problem))
+            connection.execute("BEGIN IMMEDIATE")
+            for entry, ticket in batch:
+                problem = None
+                try:
+                    self._execute(entry)
+                except sqlite3.IntegrityError as refused:  # this statement alone is undone; the others stand
+                    problem = _unavailable(self._path, refused)
+                told.append((ticket, problem))
+            connection.execute("COMMIT")
+        except sqlite3.Error as problem:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._refuse([item for item in batch if not isinstance(item[0], Settlement)], problem)
             return [item for item in batch if isinstance(item[0], Settlement)]
-        for index, (_, future) in enumerate(batch):
-            if index in refused:
-                future.set_exception(_unavailable(self._path, refused[index]))
-            else:
-                future.set_result(None)
+        self.tell(told)
         return []
 
-    def _execute(self, connection: Connection, entry: _Entry) -> None:
+    def _execute(self, entry: Entry) -> None:
         if isinstance(entry, Admission):
-            connection.execute(_ADMIT, _admission_row(entry, self._boot_id))
+            self._connection.execute(_ADMIT, _admission_row(entry, self._boot_id))
         elif isinstance(entry, Settlement):
-            connection.execute(_SETTLE, _settlement_row(entry))
-        elif entry:
-            connection.execute(_PROGRESS, [_counts_row(progress) for progress in entry])
+            self._connection.execute(_SETTLE, _settlement_row(entry))
+        else:
+            self._connection.executemany(_PROGRESS, [_counts_row(progress) for progress in entry])
 
 
 def _admission_row(admission: Admission, boot_id: str) -> dict[str, object]:
@@ -244,6 +289,7 @@ def _admission_row(admission: Admission, boot_id: str) -> dict[str, object]:
 def _counts_row(counted: Progress | Settlement) -> dict[str, object]:
     return {
         "of": counted.request_id,
+        "open": UsageState.ADMITTED.value,
         "first_token_at_us": to_microseconds(counted.first_token_at),
         "prompt_tokens": counted.usage.prompt_tokens,
         "completion_tokens": counted.usage.completion_tokens,
@@ -280,26 +326,25 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _grow_log(engine: Engine) -> None:
+def _grow_log(connection: sqlite3.Connection) -> None:
     """Make the write-ahead log's file as long as a busy hour needs, with real blocks.
 
     A transaction bigger than the page cache spills into the log before it commits; rolled back,
     it leaves the log's length and nothing in the database.
     """
-    with engine.connect() as connection:
-        cache_size = connection.execute(text("PRAGMA cache_size")).scalar_one()
-        connection.rollback()
-        connection.execute(text("PRAGMA cache_size = 16"))
-        connection.execute(text("CREATE TABLE room (bytes BLOB)"))
-        connection.execute(text("INSERT INTO room VALUES (zeroblob(:bytes))"), {"bytes": _WAL_BYTES})
-        connection.rollback()
-        connection.execute(text(f"PRAGMA cache_size = {int(cache_size)}"))
-        connection.rollback()
+    (cache_size,) = connection.execute("PRAGMA cache_size").fetchone()
+    connection.execute("PRAGMA cache_size = 16")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("CREATE TABLE room (bytes BLOB)")
+        connection.execute("INSERT INTO room VALUES (zeroblob(?))", (_WAL_BYTES,))
+    finally:
+        connection.execute("ROLLBACK")
+        connection.execute(f"PRAGMA cache_size = {int(cache_size)}")
 
 
 def _unavailable(path: Path, problem: object) -> LedgerUnavailable:
-    reason = problem.orig if isinstance(problem, DBAPIError) else problem
     return LedgerUnavailable(
-        detail=f"{path} could not be written: {reason}",
+        detail=f"{path} could not be written: {problem}",
         remedy="Free space on the ledger's disk and check its owner; waiting settlements follow by themselves.",
     )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http import HTTPStatus
 from typing import Any
-
-from appliance.domain.errors import ChatRefused, LeewardError
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -37,13 +34,6 @@ def error_object(status: int, message: str, *, code: str, param: str | None = No
 def error_body(status: int, message: str, *, code: str, param: str | None = None) -> bytes:
     """Return OpenAI's error object as JSON."""
     return json.dumps(error_object(status, message, code=code, param=param)).encode()
-
-
-def refusal_body(refused: LeewardError, status: int) -> bytes:
-    """Return a Leeward error as OpenAI's error object."""
-    param = refused.param if isinstance(refused, ChatRefused) else None
-    code = "model_not_found" if status == HTTPStatus.NOT_FOUND else refused.code
-    return error_body(status, f"{refused.detail} {refused.remedy}", code=code, param=param)
 
 
 def error_event(message: str, *, code: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The gateway's ASGI application: one hot route, and FastAPI for the rest."""
+"""The gateway's ASGI application: the hot routes, and FastAPI for the rest."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
 from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
-from appliance.entrypoints.gateway.chat import PATH, ChatRoute, key_of
+from appliance.entrypoints.gateway.chat import ChatDialect
+from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.records import Records
+from appliance.entrypoints.gateway.route import HotRoute, key_of
+from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
 from appliance.services.admission import ChatLimits
 
@@ -49,7 +53,7 @@ class GatewayApplication:
     def __init__(self, options: GatewayOptions, *, boot_id: str) -> None:
         self._options = options
         self._boot_id = boot_id
-        self._chat: ChatRoute | None = None
+        self._hot: dict[str, HotRoute] = {}
         self._keys: KeyLookup | None = None
         self._engine: EngineClient | None = None
         self._ledger: LedgerWriter | None = None
@@ -57,10 +61,8 @@ class GatewayApplication:
         self._other = _fastapi(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == PATH and self._chat is not None:
-            await self._chat(scope, receive, send)
-        else:
-            await self._other(scope, receive, send)
+        route = self._hot.get(scope["path"]) if scope["type"] == "http" else None
+        await (route or self._other)(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -72,26 +74,30 @@ class GatewayApplication:
         in_flight: dict[str, Exchange] = {}
         engine = EngineClient(options.engine_socket)
         try:
+            records = Records(ledger)
             abandoned = ledger.open()
             reading = open_ledger(options.ledger)
             self._keys, self._engine, self._ledger = KeyLookup(reading), engine, ledger
-            means = Means(engine=engine, ledger=ledger, in_flight=in_flight)
-            self._chat = ChatRoute(
-                means=means, keys=self._keys, served_model=options.served_model, limits=options.limits
-            )
-            ticker = asyncio.create_task(_tick(in_flight, ledger))
+            means = Means(engine=engine, records=records, in_flight=in_flight)
+            self._hot = {dialect.path: HotRoute(dialect, means=means, keys=self._keys) for dialect in self._dialects()}
+            ticker = asyncio.create_task(_tick(means))
             log.info("gateway_started", served_model=options.served_model, boot_id=self._boot_id, abandoned=abandoned)
             yield
         finally:
-            self._chat = None
+            self._hot = {}
             if ticker is not None:
                 ticker.cancel()
             await _wait_for_last_words(in_flight)
-            await engine.close()
+            engine.close()
             await asyncio.to_thread(ledger.close)
             if reading is not None:
                 reading.dispose()
             log.info("gateway_stopped", unsettled=len(in_flight))
+
+    def _dialects(self) -> tuple[Dialect, ...]:
+        """Make the hot routes' dialects."""
+        options, salt = self._options, CacheSalt()
+        return (ChatDialect(served_model=options.served_model, limits=options.limits, salt=salt),)
 
     async def is_engine_healthy(self) -> bool:
         """Ask the engine, at most once a second."""
@@ -184,13 +190,18 @@ def _fastapi(gateway: GatewayApplication) -> FastAPI:
     return api
 
 
-async def _tick(in_flight: dict[str, Exchange], ledger: LedgerWriter) -> None:
+async def _tick(means: Means) -> None:
     """Write running counts each second, so that a kill hides at most the last second's tokens."""
+    loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(TICK_S)
-        running = [progress for exchange in in_flight.values() if (progress := exchange.progress())]
+        means.engine.sweep()
+        exchanges, now = tuple(means.in_flight.values()), loop.time()
+        running = [progress for exchange in exchanges if (progress := exchange.progress())]
         if running:
-            ledger.progress(running)
+            means.records.progress(running)
+        for exchange in exchanges:
+            exchange.watch(now)
 
 
 async def _wait_for_last_words(in_flight: dict[str, Exchange]) -> None:

@@ -5,33 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.domain.errors import ConfigInvalid
 from appliance.entrypoints.gateway.application import GatewayApplication
+from appliance.entrypoints.gateway.caller import CallerConnection
 
 GRACE_S = 30
 """How long requests under way may go on after SIGTERM."""
-
-_FAREWELL_S = 1.0
-
-
-class _Connection(HttpToolsProtocol):
-    """A connection that does not hold up a restart.
-
-    uvicorn closes an idle connection and waits; under TLS that waits for the peer's own farewell,
-    which a pooled client reads only at its next request.
-    """
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        self._close_when_idle()
-
-    def _close_when_idle(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(_FAREWELL_S, self.transport.abort)
-        else:
-            self.loop.call_later(_FAREWELL_S, self._close_when_idle)
 
 
 def make_server(
@@ -49,7 +29,7 @@ def make_server(
         host=host,
         port=port,
         loop="uvloop",
-        http=_Connection,
+        http=CallerConnection,
         ws="none",
         lifespan="on",
         log_config=None,

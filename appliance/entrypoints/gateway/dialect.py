@@ -1,0 +1,75 @@
+"""The seam between the relay and an API's way of speaking.
+
+A dialect is one path of the API. It judges a caller's body and writes what the engine reads
+(`EngineRequest`), says how the answer is metered (`Meter` for a stream, `tally_of` for a whole
+one) and in what shape the gateway's own errors are told. Everything else (keys, room, durable
+admission, relay, abort, settlement) is the same for all of them: see `route` and `exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from appliance.domain.usage import ApiKey
+from appliance.entrypoints.gateway.answers import Header
+from appliance.services.metering import Tally
+
+
+class Meter(Protocol):
+    """Feeds on the engine's stream and gives the caller's; `tally` is what is known so far.
+
+    It sets `tally.done` with the last event that a caller waits for, `tally.failed` with an error
+    event. Pure; `feed` and `finish` raise StreamBroken.
+    """
+
+    @property
+    def tally(self) -> Tally: ...
+
+    def feed(self, received: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """One judged request: what the engine reads, and how its answer is metered.
+
+    `path` is the engine's. `headers` go with the caller's answer. `meter` is called once, for a
+    stream; `tally_of` once, for a whole answer with status 200.
+    """
+
+    path: str
+    body: bytes = field(repr=False)
+    model: str
+    stream: bool
+    meter: Callable[[], Meter]
+    tally_of: Callable[[bytes], Tally]
+    headers: tuple[Header, ...] = ()
+
+
+class Dialect(Protocol):
+    """One path of the API."""
+
+    @property
+    def path(self) -> str:
+        """The path that callers ask, which is also the record's `endpoint`."""
+        ...
+
+    @property
+    def body_bytes(self) -> int:
+        """The longest body that is read."""
+        ...
+
+    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
+        """Judge a body. Raises ChatRefused."""
+        ...
+
+    def error(self, status: int, message: str, *, code: str, param: str | None = None) -> bytes:
+        """Write an error as the body of an answer with that status."""
+        ...
+
+    def broken_off(self, message: str, *, code: str) -> bytes:
+        """Write the end of a stream that broke."""
+        ...
