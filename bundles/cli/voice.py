@@ -119,12 +119,16 @@ def new_secret(descriptor: int | None, what: str) -> str:
 
 
 def _ask(what: str) -> str:
-    if not sys.stdin.isatty():
+    if not _at_terminal():
         raise KeyLocked(
             detail=f"the {what} is needed, and nobody sits at a terminal",
             remedy="Run this in a terminal, or give secrets with `--passphrase-fd`.",
         )
     return str(click.prompt(what[:1].upper() + what[1:], hide_input=True, err=True))
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _reader(descriptor: int) -> Callable[[str], str]:
