@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Timestamp
 
 from bundles import trust_state
 from bundles.ceremony import Change, begin, present_signers, renew, sign
@@ -18,6 +19,7 @@ from bundles.cli import bundle
 from bundles.errors import LeewardError, ReleaseExpired, RollbackRefused, SignatureRefused, TrustRootMissing
 from bundles.keys import Keyring
 from bundles.layout import METADATA, open_bundle
+from bundles.signing import signed_bytes
 from bundles.trust import TrustStore
 from bundles.verify import import_release
 from tests.support.small_bundles import NOW, blank_release, tree, write_bundle
@@ -171,8 +173,6 @@ def test_a_root_that_was_signed_by_one_more_key_later_is_no_fork(keyring: Keyrin
 
 
 def trust_bytes_without_one_signature(keyring: Keyring) -> bytes:
-    from tuf.api.metadata import Metadata, Root  # noqa: PLC0415  only here
-
     metadata = Metadata[Root].from_bytes(keyring.roots()[1])
     metadata.signatures.pop(next(key_id for key_id, key in metadata.signed.keys.items() if _is_root_2(key)))
     return metadata.to_bytes()
@@ -310,3 +310,48 @@ def test_a_release_that_failed_on_the_way_is_not_remembered(tmp_path: Path, keyr
     assert site.policy is not None
     assert site.policy.epoch == 1
     assert site.import_(release_at(tmp_path, keyring, 2)).is_dir()
+
+
+def test_a_stolen_build_host_can_block_imports_but_not_release_and_a_new_root_repairs_it(
+    tmp_path: Path, keyring: Keyring, site: Site
+) -> None:
+    medium = release_at(tmp_path, keyring, 1)
+    fast_forward(medium, keyring, version=2**31 - 1)
+    site.import_(medium)  # the release is honest, its dates are the thief's
+    refused(site, lambda: site.import_(release_at(tmp_path, keyring, 2)), RollbackRefused)
+
+    renew(keyring, "snapshot", "timestamp", now=NOW)
+    site.trust.follow(keyring.roots(), now=NOW)
+
+    assert site.import_(release_at(tmp_path, keyring, 3)).is_dir()
+    assert site.policy is not None
+    assert site.policy.epoch == 3
+
+
+def fast_forward(medium: Path, keyring: Keyring, *, version: int) -> None:
+    """Put the same targets under a snapshot and a timestamp of a far version."""
+    targets = (medium / METADATA / "1.targets.json").read_bytes()
+    snapshot = Snapshot(
+        version=version,
+        expires=NOW + timedelta(days=9),
+        meta={"targets.json": MetaFile.from_data(1, targets, ["sha256"])},
+    )
+    (medium / METADATA / "1.snapshot.json").unlink()
+    content = signed_bytes(snapshot, keyring.signers("snapshot"))
+    (medium / METADATA / f"{version}.snapshot.json").write_bytes(content)
+    timestamp = Timestamp(
+        version=version,
+        expires=NOW + timedelta(days=9),
+        snapshot_meta=MetaFile.from_data(version, content, ["sha256"]),
+    )
+    (medium / METADATA / "timestamp.json").write_bytes(signed_bytes(timestamp, keyring.signers("timestamp")))
+
+
+def test_release_signers_may_be_post_quantum(tmp_path: Path, keyring: Keyring, site: Site) -> None:
+    added = {("targets", "targets-1-pq"): None, ("targets", "targets-2-pq"): None}
+    begin(keyring, Change(removed=frozenset({"targets-1", "targets-2", "targets-3"}), added=added), now=NOW)
+    sign(keyring, present_signers(keyring))
+    root = keyring.root
+
+    assert site.import_(release_at(tmp_path, keyring, 1)).is_dir()
+    assert {root.keys[key_id].scheme for key_id in root.roles["targets"].keyids} == {"ml-dsa-87/1"}
