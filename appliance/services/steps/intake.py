@@ -12,6 +12,7 @@ The order makes a kill at any instant safe, and each line may be done again:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from appliance.domain.operation import StepName
 from appliance.ports import AuditLog, Clock, Slots
 from appliance.services.steps import StepContext
 from bundles.errors import ReleaseInvalid, StoreUnusable
-from bundles.layout import open_bundle
+from bundles.media.opening import open_media
+from bundles.media.taking import import_media
 from bundles.release import BundleKind, Release
 from bundles.trust import TrustStore, Verified
-from bundles.verify import import_release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,8 @@ class ImportStep:
 
     def run(self, context: StepContext) -> str:
         """Verify, copy, adopt."""
-        bundle = open_bundle(Path(context.parameters["medium"]))
-        trust = TrustStore(self._places.trust)
-        verified = trust.check(bundle, now=self._clock.now())
+        media = open_media(media_paths(context.parameters))
+        verified = media.check(TrustStore(self._places.trust), now=self._clock.now())
         release = verified.release
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)
@@ -59,8 +59,8 @@ class ImportStep:
         def progress(what: str, done: int, total: int) -> None:
             context.emit(Progressed(step=StepName.IMPORT, label=what, done=done, total=total, unit=Unit.BYTES))
 
-        import_release(
-            bundle,
+        import_media(
+            media,
             verified,
             store=self._places.store,
             slots=self._places.slots,
@@ -108,7 +108,7 @@ class ImportStep:
             "name": release.name,
             "epoch": str(release.epoch),
             "root_fingerprint": verified.root_fingerprint,
-            "medium": context.parameters["medium"],
+            "medium": ", ".join(map(str, media_paths(context.parameters))),
         }
         if verified.approvers_digest is not None:
             details["approved_by"] = ", ".join(verified.approved_by)
@@ -116,6 +116,11 @@ class ImportStep:
         self._audit.append(
             actor=context.actor.name, action="release.import", object_=release.slot, outcome="verified", details=details
         )
+
+
+def media_paths(parameters: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the folders of the media: `medium`, then `volumes`, one a line."""
+    return tuple(Path(line) for line in (parameters["medium"], *parameters.get("volumes", "").splitlines()) if line)
 
 
 def _require_release(release: Release) -> None:
