@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bundles.digest import pieces
 from bundles.errors import ContentMismatch, MediaMissing
@@ -75,6 +75,15 @@ class BlobReader(Protocol):
         Called again until the bytes are right or it gives False: there are no others. Raises what
         `fill` raises, where that says more than a refusal of the first bytes.
         """
+        ...
+
+
+@runtime_checkable
+class PieceReader(BlobReader, Protocol):
+    """A reader that can also give a leaf in pieces, which stay in a core's own cache while they are hashed."""
+
+    def fill_piece(self, leaf: int, offset: int, view: memoryview) -> None:
+        """Fill `view` with bytes of a leaf from an offset in it; raises what `fill` raises."""
         ...
 
 
@@ -143,7 +152,11 @@ class MediumFile:
 
     def fill(self, leaf: int, view: memoryview) -> None:
         """Read a leaf from its part. Raises ContentMismatch where bytes are missing, MediaMissing."""
-        number, offset = divmod(leaf * LEAF_BYTES, PART_BYTES)
+        self.fill_piece(leaf, 0, view)
+
+    def fill_piece(self, leaf: int, offset: int, view: memoryview) -> None:
+        """Read bytes of a leaf from its part; raises what `fill` raises."""
+        number, begin = divmod(leaf * LEAF_BYTES, PART_BYTES)
         if number != self._part:
             name = parts(self.entry)[number].name
             try:
@@ -152,7 +165,7 @@ class MediumFile:
                 raise ContentMismatch(detail=f"{BLOBS}/{name} ({self.entry.path}) is missing", remedy=COPY) from None
             self._part = number
         try:
-            count = read_into(self._descriptor, view, offset)
+            count = read_into(self._descriptor, view, begin + offset)
         except OSError as error:
             raise MediaMissing(
                 detail=f"{self.entry.path}, leaf {leaf}: the medium gave {error.strerror or error}",

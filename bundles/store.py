@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles import pair, safetensors
-from bundles.digest import sha256_hex
 from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
 from bundles.release import LEAF_BYTES, FileEntry, Release
-from bundles.transfer import folder_descriptor, fsync_folder, read_into, write_from
+from bundles.transfer import folder_descriptor, fsync_folder, hash_in_pieces, read_into, write_from
 
 MANIFEST = "release.json"
 MARGIN_BYTES = 64 * 1024 * 1024
@@ -43,14 +42,18 @@ class StagedFile:
     """How far an earlier try got, at most."""
 
     def has(self, leaf: int, view: memoryview) -> bool:
-        """Whether an earlier try staged the right bytes; reads them into `view`."""
+        """Whether an earlier try staged the right bytes."""
         is_there = leaf * LEAF_BYTES + len(view) <= self.left_bytes
         return is_there and holds_leaf(self.descriptor, self.entry, leaf, view)
 
     def write(self, leaf: int, view: memoryview) -> None:
-        """Write a leaf; nobody opens it before it is verified. Raises StoreFull, StoreUnusable."""
+        """Write a leaf; nobody opens it before it is verified. Raises StoreFull, StoreUnusable.
+
+        The disk begins to write it at once, while others are hashed, so that little is left for `adopt`.
+        """
         with storing(self.path):
             write_from(self.descriptor, view, leaf * LEAF_BYTES)
+            os.posix_fadvise(self.descriptor, leaf * LEAF_BYTES, len(view), os.POSIX_FADV_DONTNEED)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return staged bytes."""
@@ -230,12 +233,16 @@ def check_room(entries: Iterable[FileEntry], *, store: Store, staging: Path) -> 
 
 
 def holds_leaf(descriptor: int, entry: FileEntry, leaf: int, view: memoryview) -> bool:
-    """Whether a file has a leaf's signed bytes, now; reads them into `view`. What cannot be read is not held."""
+    """Whether a file has a leaf's signed bytes, now. `view` has its size and is used for reading."""
+
+    def fill(offset: int, piece: memoryview) -> None:
+        if read_into(descriptor, piece, leaf * LEAF_BYTES + offset) != len(piece):
+            raise OSError(errno.EIO, "it ends too soon")
+
     try:
-        count = read_into(descriptor, view, leaf * LEAF_BYTES)
+        return hash_in_pieces(len(view), fill, view) == entry.leaves[leaf]
     except OSError:
-        return False
-    return count == len(view) and sha256_hex(view) == entry.leaves[leaf]
+        return False  # what cannot be read is not held, and is taken anew from the medium
 
 
 @contextmanager
