@@ -30,8 +30,17 @@ _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _FINISH = re.compile(rb'"finish_reason":"([a-z_]{1,32})"')
 _USAGE = b',"usage":'
 _NO_CHOICES = b'"choices":[]'
+_REASON = b'"finish_reason":"'
 _DONE = b"[DONE]"
 _decoder = json.JSONDecoder()
+
+
+_COUNT = rb"(?:0|[1-9][0-9]{0,14}+|null)"
+_FLAT = rb'\{(?:"[a-z_]{1,48}":%b(?:,"[a-z_]{1,48}":%b)*+)?+\}' % (_COUNT, _COUNT)
+_TAIL = re.compile(
+    rb',"usage":(\{"prompt_tokens":(?:0|[1-9][0-9]{0,14}+)(?:,"[a-z_]{1,48}":(?:%b|%b))*+\})\}\n\n\Z' % (_COUNT, _FLAT)
+)
+"""Usage as vLLM writes it, at the end of an event. What it matches is sound JSON, so it is parsed only if asked for."""
 
 
 class StreamBroken(Exception):
@@ -42,8 +51,8 @@ class StreamBroken(Exception):
 class Tally:
     """What is known of one answer so far. A value that grows, owned by one request.
 
-    `counts` is the newest usage object as it came, or already read: a stream brings one with every
-    chunk, and few of them are ever looked at.
+    `counts` is the newest usage object: as bytes, as JSON, or already read. A stream brings one with
+    every chunk, and few of them are ever looked at.
     """
 
     counts: object = None
@@ -55,9 +64,10 @@ class Tally:
     @property
     def usage(self) -> TokenUsage:
         """The newest counts."""
-        if isinstance(self.counts, TokenUsage):
-            return self.counts
-        return usage_of(self.counts) or UNKNOWN_USAGE
+        counts = self.counts
+        if isinstance(counts, TokenUsage):
+            return counts
+        return usage_of(json.loads(counts) if isinstance(counts, bytes) else counts) or UNKNOWN_USAGE
 
     @property
     def has_tokens(self) -> bool:
@@ -77,6 +87,10 @@ class StreamMeter:
 
     def feed(self, received: bytes) -> bytes:
         """Take bytes of the engine, return bytes for the caller. Raises StreamBroken."""
+        if not self._buffer and received.endswith(b"}\n\n") and self._running is None:
+            kept = self._usual(received)
+            if kept is not None:
+                return kept
         buffer = self._buffer + received if self._buffer else received
         out: list[bytes] = []
         start = 0
@@ -87,6 +101,25 @@ class StreamMeter:
         if len(self._buffer) > MAX_EVENT_BYTES:
             raise StreamBroken
         return b"".join(out) if len(out) != 1 else out[0]
+
+    def _usual(self, received: bytes) -> bytes | None:
+        """Meter what nearly every read brings: one event, one line, running counts at its end."""
+        at = received.rfind(_USAGE)
+        if (
+            at < 0
+            or received.find(b"\n") != len(received) - 2
+            or not received.startswith(b"data: {")
+            or b"\r" in received
+            or _NO_CHOICES in received
+            or self.tally.source is UsageSource.FINAL
+            or (found := _TAIL.match(received, at)) is None
+        ):
+            return None
+        tally = self.tally
+        tally.counts, tally.source = found[1], UsageSource.CONTINUOUS
+        if _REASON in received and (reason := _FINISH.search(received)):
+            tally.finish_reason = reason[1].decode()
+        return received if self._wants_continuous_usage else received[:at] + b"}\n\n"
 
     def finish(self) -> bytes:
         """Take the end of the engine's stream; an event that lacks its blank line still counts."""
