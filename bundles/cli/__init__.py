@@ -27,6 +27,8 @@ VERBS: dict[str, str] = {
     "inspect": "bundles.cli.reading:inspect_command",
     "inventory": "bundles.cli.delta:inventory_command",
     "keys": "bundles.cli.keys:keys",
+    "labels": "bundles.cli.media:labels_command",
+    "receipt": "bundles.cli.receipts:receipt",
     "repair": "bundles.cli.media:repair_command",
     "repair-request": "bundles.cli.media:repair_request_command",
     "sbom": "bundles.cli.sbom:sbom_command",

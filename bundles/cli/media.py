@@ -1,4 +1,4 @@
-"""`leeward bundle split`, `repair-request`, `repair` and `labels`: a bundle over several volumes."""
+"""`leeward bundle split`, `labels`, `repair-request` and `repair`: a bundle over several volumes."""
 
 from __future__ import annotations
 
@@ -109,6 +109,22 @@ def repair_command(voice: Voice, media: tuple[Path, ...], request: Path, out: Pa
     header = write_repair(opened, leaves, out, progress=voice.progress)
     voice.end_progress()
     _tell_volume(voice, header, out)
+
+
+@click.command("labels")
+@click.argument("media", type=FOLDER, nargs=-1, required=True)
+@click.option("--html", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to print.")
+@speaking
+def labels_command(voice: Voice, media: tuple[Path, ...], page_file: Path | None) -> None:
+    """Show the labels of the volumes at MEDIA: what to print and stick on each."""
+    from bundles.media.labels import labels, page  # noqa: PLC0415  only what this command needs
+    from bundles.media.opening import open_media  # noqa: PLC0415  the same
+
+    made = labels(open_media(media))
+    for label in made:
+        voice.say(f"{label.text}\n", "label", label=label.header.label, number=label.header.number, code=label.code)
+    if page_file is not None:
+        page_file.write_text(page(made), encoding="utf-8")
 
 
 def _tell_volume(voice: Voice, header: VolumeHeader, folder: Path) -> None:
