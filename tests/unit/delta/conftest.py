@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from bundles.delta.take import take_inventory
 from bundles.delta.write import DeltaReport, write_delta
 from bundles.keys import Keyring
 from bundles.layout import Bundle, open_bundle
+from bundles.media.opening import open_media
+from bundles.media.taking import import_media
 from bundles.release import LEAF_BYTES, FileEntry
-from bundles.verify import import_release
 from tests.support.small_bundles import NOW, blank_release, tree, write_bundle
 from tests.unit.bundles.site import Site
 
@@ -59,11 +60,9 @@ class Journey:
 
     def import_delta(self, folder: Path) -> Path:
         """Do all that an import does, in its order."""
-        bundle = open_bundle(folder)
-        verified = self.site.trust.check(bundle, now=NOW)
-        blobs = open_delta(bundle, self.site.folder / "store")
-        assert blobs is not None
-        slot = import_release(blobs, verified, **self.site.places())
+        media = open_media([folder])
+        verified = media.check(self.site.trust, now=NOW)
+        slot = import_media(media, verified, **self.site.places())
         verified.commit()
         return slot
 
@@ -83,6 +82,3 @@ def content_of(blobs: DeltaBlobs, entry: FileEntry) -> bytes:
         for leaf in range(len(entry.leaves)):
             reader.fill(leaf, memoryview(content)[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES])
     return bytes(content)
-
-
-Spoil = Callable[[Path], None]
