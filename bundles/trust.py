@@ -30,6 +30,7 @@ from tuf.api.metadata import Metadata, Root
 
 from bundles import codec
 from bundles.approval import Action, ApprovalFolder, Signed, check_import, overrides
+from bundles.counter import Counter
 from bundles.digest import sha256_hex
 from bundles.errors import (
     ContentMismatch,
@@ -116,10 +117,10 @@ class RootUpdate:
 
 
 class TrustStore:
-    """The trusted root and state in one folder."""
+    """The trusted root and state in one folder; `counter` is the node's, where one is in force."""
 
-    def __init__(self, directory: Path) -> None:
-        self._folder = StateFolder(directory)
+    def __init__(self, directory: Path, *, counter: Counter | None = None) -> None:
+        self._folder = StateFolder(directory, counter)
         self._approvals = ApprovalFolder(directory)
 
     @property
@@ -191,6 +192,12 @@ class TrustStore:
             release_sha256=sha256_hex(verified.release_json),
             accepted_epoch=verified.known_epoch or 0,
         )
+
+    def bind(self, counter: Counter) -> None:
+        """Let a counter that cannot be turned back count along; again is no harm. Raises TrustRootMissing."""
+        if self._folder.anchor() is None:
+            raise _not_anchored(self._folder.path)
+        self._folder.bind(counter)
 
     def follow(self, roots: Iterable[bytes], *, now: datetime) -> RootUpdate:
         """Adopt newer roots alone, such as a revocation that came before the next release.
@@ -270,11 +277,8 @@ class TrustStore:
     def _trusted(self) -> tuple[bytes, State]:
         anchor = self._folder.anchor()
         if anchor is None:
-            raise TrustRootMissing(
-                detail=f"{self._folder.path} holds no {ANCHOR}",
-                remedy="Give the root fingerprint from the publisher's paper with `--root-fingerprint`.",
-            )
-        return anchor, self._folder.state()
+            raise _not_anchored(self._folder.path)
+        return anchor, self._folder.checked_state()
 
 
 def normalized(fingerprint: str) -> str:
@@ -301,6 +305,13 @@ def check_policy(release: Release, *, targets_version: int, policy: Policy | Non
             f"and must not go below epoch {policy.rollback_floor}",
             remedy="Import a bundle with a newer epoch.",
         )
+
+
+def _not_anchored(directory: Path) -> TrustRootMissing:
+    return TrustRootMissing(
+        detail=f"{directory} holds no {ANCHOR}",
+        remedy="Give the root fingerprint from the publisher's paper with `--root-fingerprint`.",
+    )
 
 
 def _check_older(release: Release, policy: Policy | None) -> None:

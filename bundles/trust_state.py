@@ -3,12 +3,13 @@
     trust/
       anchor.root.json      the first trusted root
       current -> states/N   the generation that counts
-      states/N/             TUF metadata, root history, policy.json
+      states/N/             TUF metadata, root history, policy.json; count, where a TPM counts along
       .lock                 held while a generation is adopted
 
 A new generation is written beside the old one, made durable, and adopted with one rename. It must
 have grown from the generation that counts: who began from an older one (an import that ran while a
-revocation came in) is refused and begins again, so that nothing adopted is ever lost.
+revocation came in) is refused and begins again, so that nothing adopted is ever lost. Where the
+node's TPM counts along (`bundles.counter`), a generation from an old disk image is refused too.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundles.counter import Counter
 from bundles.errors import RollbackRefused
 from bundles.transfer import fsync_folder
 
 ANCHOR = "anchor.root.json"
 CURRENT = "current"
 STATES = "states"
+COUNT = "count"
 _LOCK = ".lock"
 
 
@@ -40,9 +43,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """The folder `trust/`. Reading it changes nothing."""
+    """The folder `trust/`, and the counter in force, if there is one. Reading changes nothing."""
 
     path: Path
+    counter: Counter | None = field(default=None, repr=False)
 
     def anchor(self) -> bytes | None:
         """Return the first trusted root; None where nothing is trusted yet."""
@@ -64,14 +68,40 @@ class StateFolder:
             return State(generation=0, files={})
         return State(generation=int(current.name), files=dict(gather(current)))
 
+    def checked_state(self) -> State:
+        """Return the generation that counts, once the TPM agrees that it is the newest.
+
+        Raises RollbackRefused where it is older than the TPM's count, TrustRootMissing where the TPM fails.
+        """
+        state = self.state()
+        if self.counter is not None:
+            counted, known = self.counter.read(), _count(state)
+            if known not in {counted, counted + 1}:  # one ahead: it was killed before the TPM counted
+                raise RollbackRefused(
+                    detail=f"the trusted state on this disk is number {'unknown' if known is None else known}, "
+                    f"but the TPM has counted to {counted}: an older disk image was brought back",
+                    remedy=f"Bring back the newest backup of {self.path}. If there is none, two people move it away, "
+                    "anchor the root again with the paper, and run `leeward bundle anchor --tpm`.",
+                )
+        return state
+
+    def bind(self, counter: Counter) -> None:
+        """Let the counter count along from now on, from a state that does not know it yet."""
+        with self._locked():
+            state = self.state()
+            if _count(state) is None:
+                self._write({**state.files, COUNT: b"%d" % counter.read()})
+
     def adopt(self, files: Mapping[str, bytes], *, grown_from: int) -> None:
         """Make `files` the generation that counts; the very same files again change nothing.
 
         Raises RollbackRefused where another generation than `grown_from` counts by now, OSError.
         """
         with self._locked():
-            now = self.state()
-            if now.files == files:
+            now = self.checked_state()
+            self._catch_up(now)
+            files = {name: content for name, content in files.items() if name != COUNT}
+            if {name: content for name, content in now.files.items() if name != COUNT} == files:
                 return
             if now.generation != grown_from:
                 raise RollbackRefused(
@@ -79,7 +109,16 @@ class StateFolder:
                     f"the check was made against generation {grown_from}",
                     remedy="Import again; what was verified is kept, so it is quick. Nothing was changed.",
                 )
-            self._write(files)
+            if self.counter is None:
+                self._write(files)
+            else:
+                self._write({**files, COUNT: b"%d" % (self.counter.read() + 1)})
+                self.counter.increment()
+
+    def _catch_up(self, state: State) -> None:
+        """Let the TPM count what a killed adoption left uncounted."""
+        if self.counter is not None and _count(state) == self.counter.read() + 1:
+            self.counter.increment()
 
     def _write(self, files: Mapping[str, bytes]) -> None:
         states = self.path / STATES
@@ -111,6 +150,11 @@ class StateFolder:
             yield
         finally:
             os.close(descriptor)
+
+
+def _count(state: State) -> int | None:
+    content = state.files.get(COUNT, b"")
+    return int(content) if content.isdigit() else None
 
 
 def gather(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ from bundles.cli.voice import FILE, FOLDER, Voice, grouped, speaking
 from bundles.errors import ContentMismatch, LeewardError, MediaMissing, TrustRootMissing
 
 if TYPE_CHECKING:
+    from bundles.counter import Counter
     from bundles.layout import Bundle
     from bundles.release import Release
     from bundles.trust import TrustStore, Verified
@@ -58,20 +59,23 @@ def verify_command(
 @click.option("--root", "root_file", type=FILE, help="The first root of the publisher.")
 @click.option("--fingerprint", metavar="HEX", help="Its SHA-256, from the publisher's paper.")
 @click.option("--update", type=FOLDER, help="Follow the newer roots in this folder or medium, such as a revocation.")
+@click.option("--tpm", is_flag=True, help="Let the TPM count along, so that no old disk image is trusted again.")
 @speaking
 def anchor_command(
-    voice: Voice, state: Path, root_file: Path | None, fingerprint: str | None, update: Path | None
+    voice: Voice, state: Path, *, root_file: Path | None, fingerprint: str | None, update: Path | None, tpm: bool
 ) -> None:
     """Trust the root in a file from now on, if it has the fingerprint on paper. Once is enough; again is no harm.
 
     With --update, follow newer roots alone, which the trusted one vouches for: no paper is needed.
     """
-    if (update is None) == (root_file is None) or (root_file is None) != (fingerprint is None):
-        raise click.UsageError("give --root with --fingerprint, or --update alone")
+    if sum((update is not None, root_file is not None, tpm)) != 1 or (root_file is None) != (fingerprint is None):
+        raise click.UsageError("give --root with --fingerprint, or --update, or --tpm")
     from bundles.trust import TrustStore  # noqa: PLC0415  keeps `inspect` quick
 
-    store = TrustStore(state)
-    if update is not None:
+    store = TrustStore(state, counter=_counter(state))
+    if tpm:
+        _bind(voice, store)
+    elif update is not None:
         changed = store.follow(_roots_in(update), now=datetime.now(UTC))
         said = f"Root version {changed.after} counts now"
         said += f"; before it was {changed.before}." if changed.after > changed.before else ", as before."
@@ -80,6 +84,27 @@ def anchor_command(
         store.anchor(_root_bytes(root_file), fingerprint or "")
     known = store.root_fingerprint or ""
     voice.say(f"Trusted root: {grouped(known)}", "root", fingerprint=known)
+
+
+def _counter(state: Path) -> Counter | None:
+    """Return the counter in force: the node has one, and it is for the node's own state."""
+    from bundles.counter import counter_in_force  # noqa: PLC0415  keeps `inspect` quick
+
+    return counter_in_force() if state == DEFAULT_STATE else None
+
+
+def _bind(voice: Voice, store: TrustStore) -> None:
+    from bundles.counter import tpm_of_this_node  # noqa: PLC0415  keeps `inspect` quick
+
+    counter = tpm_of_this_node()
+    if counter is None:
+        raise TrustRootMissing(
+            detail="this node has no TPM: there is no /dev/tpmrm0",
+            remedy="Turn the TPM 2.0 on in the firmware's settings, or go on without it.",
+        )
+    counter.define()
+    store.bind(counter)
+    voice.say(f"The TPM counts along; it stands at {counter.read()}.", "counter", value=counter.read())
 
 
 def _roots_in(folder: Path) -> list[bytes]:

@@ -12,7 +12,7 @@ The order makes a kill at any instant safe, and each line may be done again:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from appliance.domain.events import LogLine, Progressed, Unit
 from appliance.domain.operation import StepName
 from appliance.ports import AuditLog, Clock, Slots
 from appliance.services.steps import StepContext
+from bundles.counter import Counter, counter_in_force
 from bundles.errors import ReleaseInvalid, StoreUnusable
 from bundles.media.opening import open_media
 from bundles.media.taking import import_media
@@ -40,16 +41,25 @@ class ImportPlaces:
 class ImportStep:
     """Imports the release on the medium. Raises TrustError, MediaMissing, StoreFull, StoreUnusable, Canceled."""
 
-    def __init__(self, *, places: ImportPlaces, slots: Slots, audit: AuditLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        places: ImportPlaces,
+        slots: Slots,
+        audit: AuditLog,
+        clock: Clock,
+        counter: Callable[[], Counter | None] = counter_in_force,
+    ) -> None:
         self._places = places
         self._slots = slots
         self._audit = audit
         self._clock = clock
+        self._counter = counter
 
     def run(self, context: StepContext) -> str:
         """Verify, copy, adopt."""
         media = open_media(media_paths(context.parameters))
-        verified = media.check(TrustStore(self._places.trust), now=self._clock.now())
+        verified = media.check(TrustStore(self._places.trust, counter=self._counter()), now=self._clock.now())
         release = verified.release
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)
