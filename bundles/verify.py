@@ -48,9 +48,11 @@ def verify_content(
         if entry.sha256 not in unreadable
     ]
     share(works, meter)
-    bad = {work.entry.sha256: tuple(sorted(work.bad)) for work in works if work.bad}
-    corrupt = (Corrupt(path=entry.path, leaves=bad[entry.sha256]) for entry in release.files if entry.sha256 in bad)
-    return Diff(missing=shape.missing, extra=shape.extra, corrupt=tuple(corrupt))
+    wrong = {work.entry.sha256: work.bad for work in works}
+    sizes = {one.path: one.leaves for one in shape.corrupt}
+    found = ((entry.path, {*wrong.get(entry.sha256, ()), *sizes.get(entry.path, ())}) for entry in release.files)
+    corrupt = tuple(Corrupt(path=path, leaves=tuple(sorted(leaves))) for path, leaves in found if leaves)
+    return Diff(missing=shape.missing, extra=shape.extra, corrupt=corrupt)
 
 
 def import_release(

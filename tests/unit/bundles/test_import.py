@@ -419,6 +419,15 @@ def test_verify_content_lists_everything_that_is_wrong(tmp_path: Path, keyring: 
     assert found
 
 
+def test_verify_content_finds_a_part_with_bytes_behind_its_end(medium: Path) -> None:
+    with blob_of(medium, SHARD).open("ab") as stream:
+        stream.write(b"x")
+
+    found = verify_content(open_bundle(medium), peek(open_bundle(medium)))
+
+    assert [(one.path, one.leaves) for one in found.corrupt] == [(SHARD, (0,))]
+
+
 def test_verify_content_finds_nothing_wrong_with_a_good_medium(medium: Path) -> None:
     bundle = open_bundle(medium)
 
