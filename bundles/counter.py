@@ -50,8 +50,8 @@ _MAX_RESPONSE_BYTES = 4096
 class Counter(Protocol):
     """A number that only grows. Raises TrustRootMissing where it cannot be read or raised."""
 
-    def read(self) -> int:
-        """Return the number."""
+    def read(self) -> int | None:
+        """Return the number; None where no counter is in force."""
         ...
 
     def increment(self) -> None:
@@ -117,18 +117,27 @@ class TpmCounter:
             raise _unusable(f"it answered with code 0x{code:x}")
 
 
-def tpm_of_this_node(device: Path = DEVICE) -> TpmCounter | None:
-    """Return this node's counter, whether or not it is defined; None where there is no TPM."""
-    return TpmCounter(lambda command: _exchange(device, command)) if device.exists() else None
+@dataclass(frozen=True, slots=True)
+class NodeCounter:
+    """This node's counter, in force where its TPM has one; the TPM is asked at each use."""
 
+    device: Path = DEVICE
 
-def counter_in_force(device: Path = DEVICE) -> TpmCounter | None:
-    """Return this node's counter if it is defined; None where there is no TPM or no counter.
+    def tpm(self) -> TpmCounter | None:
+        """Return the TPM's counter, whether or not it is defined; None where there is no TPM."""
+        return TpmCounter(lambda command: _exchange(self.device, command)) if self.device.exists() else None
 
-    Raises TrustRootMissing where there is a TPM that cannot be asked.
-    """
-    counter = tpm_of_this_node(device)
-    return counter if counter is not None and counter.is_defined() else None
+    def read(self) -> int | None:
+        """Return the number; None where no counter is in force."""
+        counter = self.tpm()
+        return counter.read() if counter is not None and counter.is_defined() else None
+
+    def increment(self) -> None:
+        """Raise it by one."""
+        counter = self.tpm()
+        if counter is None:
+            raise _unusable(f"{self.device} is gone")
+        counter.increment()
 
 
 def _exchange(device: Path, command: bytes) -> bytes:

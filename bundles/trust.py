@@ -117,7 +117,7 @@ class RootUpdate:
 
 
 class TrustStore:
-    """The trusted root and state in one folder; `counter` is the node's, where one is in force."""
+    """The trusted root and state in one folder; `counter` is what counts its changes along."""
 
     def __init__(self, directory: Path, *, counter: Counter | None = None) -> None:
         self._folder = StateFolder(directory, counter)
@@ -193,11 +193,14 @@ class TrustStore:
             accepted_epoch=verified.known_epoch or 0,
         )
 
-    def bind(self, counter: Counter) -> None:
-        """Let a counter that cannot be turned back count along; again is no harm. Raises TrustRootMissing."""
+    def bind(self, counted: int) -> None:
+        """Let a counter that stands at `counted` and cannot be turned back count along; again is no harm.
+
+        Raises TrustRootMissing, OSError.
+        """
         if self._folder.anchor() is None:
             raise _not_anchored(self._folder.path)
-        self._folder.bind(counter)
+        self._folder.bind(counted)
 
     def follow(self, roots: Iterable[bytes], *, now: datetime) -> RootUpdate:
         """Adopt newer roots alone, such as a revocation that came before the next release.

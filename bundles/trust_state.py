@@ -76,21 +76,30 @@ class StateFolder:
         state = self.state()
         if self.counter is not None:
             counted, known = self.counter.read(), _count(state)
-            if known not in {counted, counted + 1}:  # one ahead: it was killed before the TPM counted
-                raise RollbackRefused(
-                    detail=f"the trusted state on this disk is number {'unknown' if known is None else known}, "
-                    f"but the TPM has counted to {counted}: an older disk image was brought back",
-                    remedy=f"Bring back the newest backup of {self.path}. If there is none, two people move it away, "
-                    "anchor the root again with the paper, and run `leeward bundle anchor --tpm`.",
+            if counted is None and known is not None:
+                raise self._rewound(
+                    f"is number {known}, but the TPM has no counter any more: it was cleared or exchanged"
+                )
+            if counted is not None and known not in {counted, counted + 1}:  # one ahead: killed before the TPM counted
+                raise self._rewound(
+                    f"is number {'unknown' if known is None else known}, but the TPM has counted to {counted}: "
+                    "an older disk image was brought back"
                 )
         return state
 
-    def bind(self, counter: Counter) -> None:
-        """Let the counter count along from now on, from a state that does not know it yet."""
+    def _rewound(self, why: str) -> RollbackRefused:
+        return RollbackRefused(
+            detail=f"the trusted state on this disk {why}",
+            remedy=f"Bring back the newest backup of {self.path}, or the node's own TPM. If there is none, two people "
+            "move it away, anchor the root again with the paper, and run `leeward bundle anchor --tpm`.",
+        )
+
+    def bind(self, counted: int) -> None:
+        """Let the counter, which stands at `counted`, count along; a state that knows it already is left alone."""
         with self._locked():
             state = self.state()
             if _count(state) is None:
-                self._write({**state.files, COUNT: b"%d" % counter.read()})
+                self._write({**state.files, COUNT: b"%d" % counted})
 
     def adopt(self, files: Mapping[str, bytes], *, grown_from: int) -> None:
         """Make `files` the generation that counts; the very same files again change nothing.
@@ -109,15 +118,14 @@ class StateFolder:
                     f"the check was made against generation {grown_from}",
                     remedy="Import again; what was verified is kept, so it is quick. Nothing was changed.",
                 )
-            if self.counter is None:
-                self._write(files)
-            else:
-                self._write({**files, COUNT: b"%d" % (self.counter.read() + 1)})
+            counted = None if self.counter is None else self.counter.read()
+            self._write(files if counted is None else {**files, COUNT: b"%d" % (counted + 1)})
+            if self.counter is not None and counted is not None:
                 self.counter.increment()
 
     def _catch_up(self, state: State) -> None:
         """Let the TPM count what a killed adoption left uncounted."""
-        if self.counter is not None and _count(state) == self.counter.read() + 1:
+        if self.counter is not None and (known := _count(state)) is not None and known != self.counter.read():
             self.counter.increment()
 
     def _write(self, files: Mapping[str, bytes]) -> None:

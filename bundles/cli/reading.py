@@ -15,12 +15,13 @@ from bundles.cli.voice import FILE, FOLDER, Voice, grouped, speaking
 from bundles.errors import ContentMismatch, LeewardError, MediaMissing, TrustRootMissing
 
 if TYPE_CHECKING:
-    from bundles.counter import Counter
     from bundles.layout import Bundle
     from bundles.release import Release
     from bundles.trust import TrustStore, Verified
 
 DEFAULT_STATE = Path("/var/lib/leeward/trust")
+TPM = Path("/dev/tpmrm0")
+"""This node's TPM; its counter is for this node's own state, not for another that `--state` names."""
 
 
 @click.command("inspect")
@@ -70,9 +71,10 @@ def anchor_command(
     """
     if sum((update is not None, root_file is not None, tpm)) != 1 or (root_file is None) != (fingerprint is None):
         raise click.UsageError("give --root with --fingerprint, or --update, or --tpm")
-    from bundles.trust import TrustStore  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.counter import NodeCounter  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.trust import TrustStore  # noqa: PLC0415  the same
 
-    store = TrustStore(state, counter=_counter(state))
+    store = TrustStore(state, counter=NodeCounter(TPM) if state == DEFAULT_STATE else None)
     if tpm:
         _bind(voice, store)
     elif update is not None:
@@ -86,24 +88,17 @@ def anchor_command(
     voice.say(f"Trusted root: {grouped(known)}", "root", fingerprint=known)
 
 
-def _counter(state: Path) -> Counter | None:
-    """Return the counter in force: the node has one, and it is for the node's own state."""
-    from bundles.counter import counter_in_force  # noqa: PLC0415  keeps `inspect` quick
-
-    return counter_in_force() if state == DEFAULT_STATE else None
-
-
 def _bind(voice: Voice, store: TrustStore) -> None:
-    from bundles.counter import tpm_of_this_node  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.counter import NodeCounter  # noqa: PLC0415  keeps `inspect` quick
 
-    counter = tpm_of_this_node()
+    counter = NodeCounter(TPM).tpm()
     if counter is None:
         raise TrustRootMissing(
-            detail="this node has no TPM: there is no /dev/tpmrm0",
+            detail=f"this node has no TPM: there is no {TPM}",
             remedy="Turn the TPM 2.0 on in the firmware's settings, or go on without it.",
         )
     counter.define()
-    store.bind(counter)
+    store.bind(counter.read())
     voice.say(f"The TPM counts along; it stands at {counter.read()}.", "counter", value=counter.read())
 
 

@@ -12,7 +12,7 @@ The order makes a kill at any instant safe, and each line may be done again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from appliance.domain.events import LogLine, Progressed, Unit
 from appliance.domain.operation import StepName
 from appliance.ports import AuditLog, Clock, Slots
 from appliance.services.steps import StepContext
-from bundles.counter import Counter, counter_in_force
+from bundles.counter import Counter, NodeCounter
 from bundles.errors import ReleaseInvalid, StoreUnusable
 from bundles.media.opening import open_media
 from bundles.media.taking import import_media
@@ -48,18 +48,18 @@ class ImportStep:
         slots: Slots,
         audit: AuditLog,
         clock: Clock,
-        counter: Callable[[], Counter | None] = counter_in_force,
+        counter: Counter | None = None,
     ) -> None:
         self._places = places
         self._slots = slots
         self._audit = audit
         self._clock = clock
-        self._counter = counter
+        self._counter = counter or NodeCounter()
 
     def run(self, context: StepContext) -> str:
         """Verify, copy, adopt."""
         media = open_media(media_paths(context.parameters))
-        verified = media.check(TrustStore(self._places.trust, counter=self._counter()), now=self._clock.now())
+        verified = media.check(TrustStore(self._places.trust, counter=self._counter), now=self._clock.now())
         release = verified.release
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bundles import counter as counters
 from bundles.ceremony import renew
 from bundles.cli import bundle, reading
-from bundles.counter import INDEX, TpmCounter, counter_in_force, tpm_of_this_node
+from bundles.counter import INDEX, NodeCounter, TpmCounter
 from bundles.errors import LeewardError, RollbackRefused, TrustRootMissing
 from bundles.keys import Keyring
 from bundles.layout import open_bundle
@@ -65,7 +65,7 @@ def bound(site: Site, counter: TpmCounter) -> TrustStore:
     """The site's trust, with the TPM counting along."""
     counter.define()
     store = TrustStore(site.folder / "trust", counter=counter)
-    store.bind(counter)
+    store.bind(counter.read())
     return store
 
 
@@ -159,7 +159,7 @@ def test_the_same_again_is_not_counted_and_a_revocation_is(
     verified.commit()
     counted = counter.read()
     verified.commit()
-    bound.bind(counter)
+    bound.bind(counter.read())
     assert counter.read() == counted
 
     renew(keyring, "targets-1", now=NOW)
@@ -168,8 +168,9 @@ def test_the_same_again_is_not_counted_and_a_revocation_is(
 
 
 def test_binding_needs_an_anchor(tmp_path: Path, counter: TpmCounter) -> None:
+    counter.define()
     with pytest.raises(TrustRootMissing):
-        TrustStore(tmp_path / "empty").bind(counter)
+        TrustStore(tmp_path / "empty").bind(counter.read())
 
 
 def answers(*codes: int, body: bytes = b"") -> TpmCounter:
@@ -197,42 +198,82 @@ def test_a_tpm_that_cannot_be_asked_stops_the_import(broken: TpmCounter, match: 
     assert isinstance(caught.value, LeewardError)
 
 
-def test_a_node_without_a_tpm_has_no_counter(tmp_path: Path) -> None:
-    assert tpm_of_this_node(tmp_path / "none") is None
-    assert counter_in_force(tmp_path / "none") is None
+def through(path: Path, transmit: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> NodeCounter:
+    """Let the device at `path` be the TPM; only the kernel's way to it is left out."""
+    path.write_bytes(b"")
+    monkeypatch.setattr(counters, "_exchange", lambda _device, command: transmit(command))
+    return NodeCounter(path)
+
+
+def test_a_node_without_a_tpm_has_no_counter_and_imports(tmp_path: Path, keyring: Keyring, site: Site) -> None:
+    none = NodeCounter(tmp_path / "none")
+    store = TrustStore(site.folder / "trust", counter=none)
+
+    accept(store, release_at(tmp_path, keyring, 1))
+
+    assert none.tpm() is None
+    assert none.read() is None
+    with pytest.raises(TrustRootMissing, match="is gone"):
+        none.increment()
+
+
+def test_a_tpm_that_was_cleared_does_not_free_an_old_disk(
+    tmp_path: Path, keyring: Keyring, site: Site, bound: TrustStore
+) -> None:
+    accept(bound, release_at(tmp_path, keyring, 1))
+    cleared = TrustStore(site.folder / "trust", counter=NodeCounter(tmp_path / "none"))
+
+    with pytest.raises(RollbackRefused, match="has no counter any more"):
+        accept(cleared, release_at(tmp_path, keyring, 2))
+
+
+def test_a_tpm_without_the_counter_is_not_in_force(
+    tmp_path: Path,
+    keyring: Keyring,
+    site: Site,
+    transmit: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = through(tmp_path / "device", transmit, monkeypatch)
+
+    accept(TrustStore(site.folder / "trust", counter=node), release_at(tmp_path, keyring, 1))
+
+    assert node.read() is None
 
 
 def test_the_devices_file_is_written_a_command_and_read_for_its_answer(tmp_path: Path) -> None:
     device = tmp_path / "device"
     device.write_bytes(b"")
-    counter = tpm_of_this_node(device)
-    assert counter is not None
 
     with pytest.raises(TrustRootMissing, match="has 0 bytes"):  # a plain file gives nothing back
-        counter_in_force(device)
+        NodeCounter(device).read()
 
     assert device.read_bytes() == struct.pack(">HIII", 0x8001, 14, 0x169, INDEX)
 
 
 def test_the_command_line_binds_the_tpm_and_follows_with_it(
-    tmp_path: Path, keyring: Keyring, site: Site, counter: TpmCounter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    keyring: Keyring,
+    site: Site,
+    transmit: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = site.folder / "trust"
     monkeypatch.setattr(reading, "DEFAULT_STATE", state)
+    monkeypatch.setattr(reading, "TPM", tmp_path / "device")
 
     def run(*arguments: object) -> tuple[int, str]:
         result = CliRunner().invoke(bundle, ["anchor", "--state", str(state), *map(str, arguments)])
         return result.exit_code, result.output
 
-    monkeypatch.setattr(counters, "DEVICE", tmp_path / "none")
     status, said = run("--tpm")
     assert status == 4
     assert "has no TPM" in said
 
-    monkeypatch.setattr(counters, "tpm_of_this_node", lambda: counter)
-    monkeypatch.setattr(counters, "counter_in_force", lambda: counter if counter.is_defined() else None)
+    node = through(tmp_path / "device", transmit, monkeypatch)
     assert run("--tpm")[0] == 0
-    bound = counter.read()
+    counted = node.read()
+    assert counted is not None
     renew(keyring, "targets-1", now=NOW)
     assert run("--update", keyring.directory)[0] == 0
-    assert counter.read() == bound + 1
+    assert node.read() == counted + 1
