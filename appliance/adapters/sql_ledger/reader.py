@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, text
 
-from appliance.adapters.sql_ledger.schema import from_microseconds, usage_record
+from appliance.adapters.sql_ledger.schema import from_microseconds, to_microseconds, usage_record
 from appliance.domain.usage import TokenUsage, UsageRecord, UsageSource, UsageState
+from appliance.domain.usage_report import UsageDimension, UsageSum
+
+_TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
 
 class SqlUsageReader:
@@ -26,6 +30,48 @@ class SqlUsageReader:
         unsettled = everything.where(usage_record.c.state == "admitted")
         with self._engine.connect() as connection:
             return connection.execute(everything).scalar_one(), connection.execute(unsettled).scalar_one()
+
+    def sums(
+        self, by: tuple[UsageDimension, ...], *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[UsageSum, ...]:
+        columns = usage_record.c
+        groups = [_dimension(one).label(f"group_{place}") for place, one in enumerate(by)]
+        states = [func.count().filter(columns.state == state).label(state) for state in UsageState]
+        tokens = [func.coalesce(func.sum(columns[name]), 0).label(name) for name in _TOKENS]
+        is_unknown = or_(columns.prompt_tokens.is_(None), columns.completion_tokens.is_(None))
+        query = select(
+            *groups,
+            func.count().label("requests"),
+            *states,
+            *tokens,
+            func.count().filter(is_unknown).label("requests_with_unknown_tokens"),
+        )
+        if since is not None:
+            query = query.where(columns.admitted_at_us >= to_microseconds(since))
+        if until is not None:
+            query = query.where(columns.admitted_at_us < to_microseconds(until))
+        places = [text(str(place)) for place in range(1, len(by) + 1)]
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.group_by(*places).order_by(*places)).mappings()
+            return tuple(_sum(dict(row), len(by)) for row in rows if row["requests"])
+
+
+def _dimension(dimension: UsageDimension) -> ColumnElement[str]:
+    columns = usage_record.c
+    seconds = columns.admitted_at_us // 1_000_000
+    known: dict[UsageDimension, ColumnElement[str]] = {
+        UsageDimension.DAY: func.strftime("%Y-%m-%d", seconds, "unixepoch"),
+        UsageDimension.MONTH: func.strftime("%Y-%m", seconds, "unixepoch"),
+        UsageDimension.TEAM: columns.team,
+        UsageDimension.KEY: columns.key_id,
+        UsageDimension.MODEL: columns.model,
+    }
+    return known[dimension]
+
+
+def _sum(row: dict[str, Any], groups: int) -> UsageSum:
+    group = tuple(row.pop(f"group_{place}") for place in range(groups))
+    return UsageSum(group=group, **row)
 
 
 def _record(row: Row[Any]) -> UsageRecord:

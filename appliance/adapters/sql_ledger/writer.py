@@ -1,7 +1,8 @@
 """The one writer of usage records.
 
 A thread takes everything that is queued, writes it in one transaction, and tells each caller when
-that is on disk: under load, commits group by themselves, and nobody waits for company. An
+that is on disk. Commits group by themselves: a record that comes alone waits for no company, and
+after a batch the writer gathers for half a millisecond, which is less than a commit costs. An
 admission that cannot be written fails, and the request with it. A settlement that cannot be
 written stays in the queue and is tried again: the tokens are spent, so the record must come.
 
@@ -33,6 +34,8 @@ from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome
 
 _BATCH = 1_000
 _RETRY_S = 0.2
+_BUSY = 3
+_GATHER_S = 0.0005
 _WAL_BYTES = 8 * 1024 * 1024
 _ROOM_CHECK_S = 1.0
 
@@ -220,8 +223,12 @@ class LedgerWriter:
     def _write_until_closed(self) -> None:
         waiting: list[_Item] = []
         closing = False
+        busy = False
         while not closing:
+            if busy:
+                time.sleep(_GATHER_S)
             batch, closing = self._take(block=not waiting)
+            busy = len(batch) >= _BUSY
             waiting = self._write(waiting + batch)
             if waiting and not closing:
                 time.sleep(_RETRY_S)

@@ -12,6 +12,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+JSON: Header = (b"content-type", b"application/json")
 RETRY_AFTER: Header = (b"retry-after", b"5")
 CLOSE: Header = (b"connection", b"close")
 _TYPES = {
@@ -43,6 +44,6 @@ def error_event(message: str, *, code: str) -> bytes:
 
 async def send_answer(send: Send, status: int, body: bytes, headers: Iterable[Header] = ()) -> None:
     """Send one whole JSON answer."""
-    start = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    start = [JSON, (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})

@@ -1,17 +1,18 @@
-"""A caller's connection: uvicorn's, with a straight way through for the chunks of a stream.
+"""A caller's connection: uvicorn's, with a straight way out for the answers of the hot routes.
 
-uvicorn reads requests, begins and ends answers, and keeps the connection alive. Between the two, a
-stream's chunks are written here, with no coroutine for each; who relays hears when the caller
-leaves and when it reads too slowly.
+uvicorn reads requests, keeps the connection alive and serves every other route. A hot route's
+answer is written here: a whole one in one piece, a stream's chunk with no coroutine for it; who
+relays hears when the caller leaves and when it reads too slowly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from appliance.entrypoints.gateway.answers import Scope
+from appliance.entrypoints.gateway.answers import CLOSE, Header, Scope
 
 _FAREWELL_S = 1.0
 _EXTENSION = "leeward.caller"
@@ -41,7 +42,7 @@ class CallerConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.scope["extensions"] = {_EXTENSION: self}  # type: ignore[dict-item]  # ours, beside ASGI's own
+        self.scope["extensions"] = {_EXTENSION: Caller(self, self.cycle)}  # type: ignore[dict-item]  # ours, beside ASGI's
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
@@ -59,10 +60,6 @@ class CallerConnection(HttpToolsProtocol):
         if self.relay is not None:
             self.relay.caller_has_room()
 
-    def write_chunk(self, piece: bytes) -> None:
-        """Write one chunk (RFC 9112, section 7.1) of an answer that was begun without a length."""
-        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-
     def shutdown(self) -> None:
         super().shutdown()
         self._close_when_idle()
@@ -74,7 +71,69 @@ class CallerConnection(HttpToolsProtocol):
             self.loop.call_later(_FAREWELL_S, self._close_when_idle)
 
 
-def caller_of(scope: Scope) -> CallerConnection:
-    """Return the connection that a request came in on."""
-    caller: CallerConnection = scope["extensions"][_EXTENSION]
+class Caller:
+    """Who waits for the answer to one request. Of pipelined requests, each has its turn."""
+
+    __slots__ = ("_connection", "_cycle", "_transport")
+
+    def __init__(self, connection: CallerConnection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+        self._cycle = cycle
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._connection.is_gone
+
+    def tell(self, relay: Relay | None) -> None:
+        """Tell `relay` from now on what happens to the connection; nobody with `None`."""
+        self._connection.relay = relay
+
+    def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """Answer whole."""
+        length = (b"content-length", b"%d" % len(body))
+        self._transport.write(self._head(status, [*headers, length]) + body)
+        self._complete()
+
+    def begin(self, status: int, headers: Iterable[Header], chunk: bytes) -> None:
+        """Begin an answer of unknown length with its first chunk, which may be empty."""
+        head = self._head(status, [*headers, (b"transfer-encoding", b"chunked")])
+        self._transport.write(head + _framed(chunk) if chunk else head)
+
+    def write(self, chunk: bytes) -> None:
+        """Go on with a chunk (RFC 9112, section 7.1) that is not empty."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def end(self, chunk: bytes) -> None:
+        """End what was begun, with a last chunk, which may be empty."""
+        self._transport.write((_framed(chunk) if chunk else b"") + b"0\r\n\r\n")
+        self._complete()
+
+    def _head(self, status: int, headers: list[Header]) -> bytes:
+        """Write a head; names and values are the gateway's own and known to hold no line break."""
+        self._cycle.response_started = True
+        self._cycle.waiting_for_100_continue = False
+        if not self._cycle.keep_alive:
+            headers.append(CLOSE)
+        fields = [*self._cycle.default_headers, *headers]
+        return STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n"
+
+    def _complete(self) -> None:
+        """Do as uvicorn's `send` does after the last byte of an answer."""
+        cycle = self._cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self._transport.close()
+        cycle.on_response()
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Return who sent a request."""
+    caller: Caller = scope["extensions"][_EXTENSION]
     return caller
+
+
+def _framed(chunk: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)

@@ -19,8 +19,8 @@ import structlog
 
 from appliance.domain.errors import LedgerUnavailable
 from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome, UsageSource, UsageState
-from appliance.entrypoints.gateway.answers import RETRY_AFTER, Header, Send, send_answer
-from appliance.entrypoints.gateway.caller import CallerConnection
+from appliance.entrypoints.gateway.answers import JSON, RETRY_AFTER, Header
+from appliance.entrypoints.gateway.caller import Caller
 from appliance.entrypoints.gateway.dialect import Dialect, EngineRequest, Meter
 from appliance.entrypoints.gateway.records import Records
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineConnection, EngineUnreachable, request_head
@@ -53,7 +53,7 @@ class Exchange:
     """Forwards one request and keeps its record. Use once. It is the engine's receiver and the caller's relay."""
 
     def __init__(
-        self, means: Means, *, admission: Admission, dialect: Dialect, request: EngineRequest, caller: CallerConnection
+        self, means: Means, *, admission: Admission, dialect: Dialect, request: EngineRequest, caller: Caller
     ) -> None:
         self._means = means
         self._admission = admission
@@ -70,34 +70,33 @@ class Exchange:
         loop = asyncio.get_running_loop()
         self._time = loop.time
         self._heard_at = loop.time()
-        self._begun = loop.create_future()  # a stream's first news, or the end
         self._over = loop.create_future()
         self._connection: EngineConnection | None = None  # while an answer is under way, and no longer
         self._engine_status = 0
         self._meter: Meter | None = None
         self._pieces: list[bytes] = []  # of an answer that is not a stream
-        self._held = b""  # of a stream: what the caller may not have yet
-        self._flows = False
+        self._end_of_stream = b""  # which the caller gets when the record is closed
+        self._flows = False  # whether the caller has the beginning of a stream
         self._lost = False
 
-    async def run(self, send: Send) -> None:
+    async def run(self) -> None:
         """Carry the request through; returns when the caller has its answer or is gone."""
         self._means.in_flight[self._admission.request_id] = self
         outcome = UsageOutcome.GATEWAY_ERROR
         try:
             await self._means.records.admit(self._admission)
-            await self._relay(send)
+            await self._relay()
             outcome = UsageOutcome.CLIENT_CLOSED  # unless it was settled otherwise before
         except LedgerUnavailable as problem:
             self._admitted = False
             log.error("admission_not_durable", request_id=self._admission.request_id, reason=problem.detail)  # noqa: TRY400  the reason says it all
             body = self._dialect.error(503, f"{problem.detail} {problem.remedy}", code=problem.code)
-            await send_answer(send, 503, body, self._headers(RETRY_AFTER))
+            self._caller.answer(503, self._headers(JSON, RETRY_AFTER), body)
         except asyncio.CancelledError:
             outcome = UsageOutcome.GATEWAY_STOPPED
             raise
         finally:
-            self._caller.relay = None
+            self._caller.tell(None)
             self._abort()
             if self._admitted:
                 self._settle(outcome)
@@ -128,7 +127,7 @@ class Exchange:
         if status == HTTPStatus.OK and self._request.stream:
             self._meter = self._request.meter()
             self._tally = self._meter.tally
-            _wake(self._begun)
+            self._status = status
 
     def answer_received(self, piece: bytes) -> None:
         self._heard_at = self._time()
@@ -144,13 +143,14 @@ class Exchange:
         tally = meter.tally
         if self._first_token_at is None and tally.has_tokens:
             self._first_token_at = datetime.now(UTC)
-        if tally.done:  # the end waits for the settlement
-            self._held += rest
+        if tally.done:
+            self._end_of_stream += rest
             self._end()
-        elif not self._flows:
-            self._held += rest
-        elif rest:
-            self._caller.write_chunk(rest)
+        elif self._flows:
+            if rest:
+                self._caller.write(rest)
+        else:
+            self._flow(rest)
 
     def answer_ended(self) -> None:
         self._connection = None
@@ -176,75 +176,75 @@ class Exchange:
 
     # The exchange's own task.
 
-    async def _relay(self, send: Send) -> None:
+    async def _relay(self) -> None:
         caller, request = self._caller, self._request
         if caller.is_gone:
             return
         try:
             connection = await self._means.engine.connect()
         except EngineUnreachable:
-            await self._fail(send, 503, UsageOutcome.UPSTREAM_ERROR)
+            await self._fail(503, UsageOutcome.UPSTREAM_ERROR)
             return
         self._connection = connection
         if caller.is_gone:
             return
-        caller.relay = self
+        caller.tell(self)
         request_id = self._admission.request_id
         head = request_head(request.path, request_id=request_id, size_bytes=len(request.body))
         connection.ask(self, head, request.body)
-        await self._begun
+        await self._over
+        if caller.is_gone:
+            return
         if self._meter is not None:
-            await self._stream(send, self._meter)
-        elif not caller.is_gone:
-            await self._whole(send)
+            await self._end_stream(self._meter)
+        else:
+            await self._whole()
 
-    async def _whole(self, send: Send) -> None:
+    async def _whole(self) -> None:
         body, status = b"".join(self._pieces), self._engine_status
         if status != HTTPStatus.OK:
             if status in _PASSED_ON and not self._lost:
-                await self._answer(send, status, body, UsageOutcome.UPSTREAM_REFUSED)
+                await self._answer(status, body, UsageOutcome.UPSTREAM_REFUSED)
             else:
-                await self._fail(send, 502, UsageOutcome.UPSTREAM_ERROR)
+                await self._fail(502, UsageOutcome.UPSTREAM_ERROR)
         elif self._lost:
-            await self._fail(send, 502, UsageOutcome.UPSTREAM_LOST)
+            await self._fail(502, UsageOutcome.UPSTREAM_LOST)
         else:
             self._tally = self._request.tally_of(body)  # when its first token was made, nobody here can know
-            await self._answer(send, 200, body, UsageOutcome.COMPLETED)
+            await self._answer(200, body, UsageOutcome.COMPLETED)
 
-    async def _fail(self, send: Send, status: int, outcome: UsageOutcome) -> None:
+    async def _fail(self, status: int, outcome: UsageOutcome) -> None:
         """Speak for the engine."""
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             body = self._dialect.error(status, "The engine does not answer. Try again soon.", code="engine-not-ready")
         else:
             body = self._dialect.error(status, "The engine failed on this request.", code="engine-failed")
-        await self._answer(send, status, body, outcome)
+        await self._answer(status, body, outcome)
 
-    async def _answer(self, send: Send, status: int, body: bytes, outcome: UsageOutcome) -> None:
+    async def _answer(self, status: int, body: bytes, outcome: UsageOutcome) -> None:
         self._status = status
         await self._settle_and_wait(outcome)
         extra = (RETRY_AFTER,) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
-        await send_answer(send, status, body, self._headers(*extra))
+        self._caller.answer(status, self._headers(JSON, *extra), body)
 
-    async def _stream(self, send: Send, meter: Meter) -> None:
-        self._status = 200
-        await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS + self._headers()})
-        if not self._over.done():
-            self._flows = True
-            if self._held:
-                self._caller.write_chunk(self._held)
-                self._held = b""
-            await self._over
-        if self._caller.is_gone:
-            return
-        rest = self._held
+    def _flow(self, chunk: bytes) -> None:
+        self._flows = True
+        self._caller.begin(200, self._headers(*_STREAM_HEADERS), chunk)
+
+    async def _end_stream(self, meter: Meter) -> None:
+        rest = self._end_of_stream
         if not (meter.tally.done or self._lost):
             rest += self._last_event(meter)
         outcome = _stream_outcome(meter.tally)
         self._leave()
         await self._settle_and_wait(outcome)
+        if self._caller.is_gone:
+            return
         if outcome is UsageOutcome.UPSTREAM_LOST:
             rest += self._dialect.broken_off("The engine's answer broke off.", code="engine-lost")
-        await send({"type": "http.response.body", "body": rest})
+        if not self._flows:
+            self._flow(b"")
+        self._caller.end(rest)
 
     def _last_event(self, meter: Meter) -> bytes:
         try:
@@ -254,8 +254,8 @@ class Exchange:
             return b""
 
     def _end(self) -> None:
-        _wake(self._begun)
-        _wake(self._over)
+        if not self._over.done():
+            self._over.set_result(None)
 
     def _leave(self) -> None:
         """Let the engine finish what little follows its last event, so that the connection can be used again."""
@@ -274,7 +274,9 @@ class Exchange:
         return [(b"x-request-id", self._admission.request_id.encode()), *more, *self._request.headers]
 
     async def _settle_and_wait(self, outcome: UsageOutcome) -> None:
-        await asyncio.wait({self._settle(outcome)}, timeout=SETTLE_PATIENCE_S)
+        settled = self._settle(outcome)
+        if not settled.done():
+            await asyncio.wait({settled}, timeout=SETTLE_PATIENCE_S)
 
     def _settle(self, outcome: UsageOutcome) -> asyncio.Future[None]:
         if self._settlement is not None:
@@ -305,11 +307,6 @@ def _stream_outcome(tally: Tally) -> UsageOutcome:
     return UsageOutcome.COMPLETED if tally.done else UsageOutcome.UPSTREAM_LOST
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 def _report_loss(settlement: asyncio.Future[None]) -> None:
     problem = None if settlement.cancelled() else settlement.exception()
     if isinstance(problem, LedgerUnavailable):
@@ -317,9 +314,12 @@ def _report_loss(settlement: asyncio.Future[None]) -> None:
 
 
 def _log_settlement(admission: Admission, settlement: Settlement) -> None:
+    """Say what did not go as it should; the ledger itself lists what did."""
+    if settlement.outcome is UsageOutcome.COMPLETED:
+        return
     first = settlement.first_token_at
     log.info(
-        "request_ended",
+        "request_not_completed",
         request_id=admission.request_id,
         key_id=admission.key_id,
         team=admission.team,

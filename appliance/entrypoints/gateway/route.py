@@ -91,7 +91,7 @@ class HotRoute:
             admitted_at=datetime.now(UTC),
         )
         exchange = Exchange(self._means, admission=admission, dialect=dialect, request=request, caller=caller_of(scope))
-        await exchange.run(send)
+        await exchange.run()
 
     def _admit(self, scope: Scope) -> ApiKey:
         """Return whose key it is, if anything can be done for it now. Raises Refusal."""

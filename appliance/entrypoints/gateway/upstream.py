@@ -56,6 +56,7 @@ class EngineConnection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._whole = True
         self._interim = False
+        self._reusable = False
         self._last_words: asyncio.TimerHandle | None = None
         self.idle_since = 0.0
 
@@ -139,13 +140,14 @@ class EngineConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._whole = not self._interim
+        self._reusable = self._parser.should_keep_alive()  # known here only: the parser then forgets
 
     def _end(self) -> None:
         receiver, self._receiver = self._receiver, None
         if self._last_words is not None:
             self._last_words.cancel()
             self._last_words = None
-        if self._parser.should_keep_alive():
+        if self._reusable:
             self._client.take_back(self)
         else:
             self.abort()
