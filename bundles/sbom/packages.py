@@ -181,9 +181,6 @@ class _Window(io.RawIOBase):
         super().__init__()
         self._stream, self._left = stream, size
 
-    def readable(self) -> bool:
-        return True
-
     def read(self, size: int = -1) -> bytes:
         content = self._stream.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(content)

@@ -116,6 +116,11 @@ def test_a_head_with_another_tokenizer_is_refused(tmp_path: Path, keyring: Keyri
     assert write_bundle(tmp_path / "same", keyring, files=files(**{"weights/draft/tekken.json": b"{}"})).files == 9
 
 
+@pytest.mark.parametrize("content", [b"[]", b"7", b'"dim"', params(dim="8"), params(dim=1 << 41), params(vocab_size=0)])
+def test_params_that_say_nothing_usable_are_refused(tmp_path: Path, keyring: Keyring, content: bytes) -> None:
+    assert DRAFT_PARAMS in refused(tmp_path, keyring, ReleaseInvalid, draft_params=content)
+
+
 @pytest.mark.parametrize(
     "quantization", [{"qformat_weight": "int4"}, {"qformat_weight": "fp8_e4m3", "qscheme_act": "ROW"}, "fp8", [1]]
 )

@@ -24,6 +24,8 @@ from bundles.errors import (
     OutputOccupied,
 )
 from bundles.layout import BLOBS, open_bundle, peek
+from bundles.media.opening import open_media
+from bundles.media.taking import import_media
 from bundles.release import LEAF_BYTES
 from bundles.verify import verify_content
 from tests.support.small_bundles import NOW
@@ -262,6 +264,28 @@ def prepared_again(journey: Journey) -> DeltaReport:
     """Mend the store by importing the first release again; then make the delta again."""
     journey.site.import_(journey.folder / "bundle-1")
     return journey.delta(open_bundle(journey.folder / "bundle-2"))
+
+
+def test_a_canceled_import_of_a_delta_can_be_finished(journey: Journey) -> None:
+    old = {name: noise(name, LEAF_BYTES) for name in "abc"}
+    new = old | {"b": noise("B", LEAF_BYTES)}
+    journey.site.import_(journey.release({SHARD: safetensors_file(old)}).path)
+    report = journey.delta(journey.release({SHARD: safetensors_file(new)}, epoch=2))
+    media = open_media([report.folder])
+    verified = media.check(journey.site.trust, now=NOW)
+    told: list[int] = []
+
+    with pytest.raises(Canceled):
+        import_media(
+            media,
+            verified,
+            **journey.site.places(),
+            progress=lambda _what, done, _total: told.append(done),
+            is_canceled=lambda: bool(told) and told[-1] > LEAF_BYTES,
+        )
+
+    assert journey.site.slots() == ["26.11.1-e1"]
+    assert (journey.import_delta(report.folder) / SHARD).read_bytes() == safetensors_file(new)
 
 
 def test_importing_the_installed_release_again_mends_the_base(journey: Journey) -> None:

@@ -20,6 +20,8 @@ from bundles.publish import publish
 from bundles.recipe import Content
 from bundles.release import FileEntry, LicenseEntry, Release
 from bundles.sbom import write
+from bundles.sbom.notices import notices
+from bundles.sbom.packages import read_wheel
 from bundles.sbom.write import BOM, NOTICES, sbom_files
 from tests.support.small_bundles import NOW, blank_release, params, tree
 from tests.unit.bundles.site import Site, blob_of, flip_bit
@@ -161,6 +163,13 @@ def test_notices_hold_each_text_once_with_all_that_it_covers(folder: Path) -> No
     assert "  base 1\n  tool 1\n" in text
     assert "  quiet 2 (Beerware)" in text
     assert "  lone 1 (licence unknown; its text is that of elsewhere" in text
+
+
+def test_notices_without_anything_unsaid_end_with_the_texts(tmp_path: Path) -> None:
+    meta = "Name: pkg\nVersion: 1.0\nLicense-Expression: MIT\n"
+    found = read_wheel(wheel(tmp_path, meta, texts={"LICENSE": b"MIT text"}))
+
+    assert notices("small 1", [found]).endswith(b"MIT text\n")
 
 
 def test_packages_that_point_in_a_circle_are_left_without_a_text(folder: Path) -> None:
