@@ -16,7 +16,7 @@ from appliance.domain.audit import AuditEntry
 from appliance.domain.events import Event, EventRecord
 from appliance.domain.health import EngineHealth
 from appliance.domain.license import Attestation, LicenseTerms
-from appliance.domain.node import NodeFacts
+from appliance.domain.node import DiskTiming, NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest
 from appliance.domain.usage import ApiKey, UsageRecord
 from bundles.release import Release
@@ -37,6 +37,18 @@ class Clock(Protocol):
 class NodeProbe(Protocol):
     def facts(self) -> NodeFacts:
         """Observe the node. What cannot be read is `None`; raises nothing for a missing driver."""
+        ...
+
+
+class DiskMeter(Protocol):
+    """Measures disks for well under a second each; what cannot be measured is `None`, and nothing is raised."""
+
+    def state(self, path: str) -> DiskTiming | None:
+        """Measure reading, writing and durable writes on the file system of Leeward's own folder `path`."""
+        ...
+
+    def medium(self, path: Path) -> DiskTiming | None:
+        """Measure reading from the medium mounted at `path`."""
         ...
 
 

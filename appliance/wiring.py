@@ -8,6 +8,7 @@ status, facts and health all say so.
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from sqlalchemy import Engine as SqlEngine
 from appliance.adapters.ansible import AnsibleRunner
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.gateway import TlsGatewayProbe
-from appliance.adapters.host import HostProbe, SystemdServices, certificate_not_after
+from appliance.adapters.host import DiskTimer, HostProbe, SystemdServices, certificate_not_after, redaction_key
 from appliance.adapters.nvml import NvmlProbe
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.simulated import preload_mock_nvml
@@ -35,8 +36,8 @@ from appliance.config import Paths, Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.usage import ApiKey
+from appliance.ports import DiskMeter, GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
-from appliance.ports import GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.services.compliance import Compliance
 from appliance.services.evidence import EvidencePorts
 from appliance.services.exports import EvidenceExports, ExportPlaces
@@ -70,6 +71,7 @@ class World:
     gateway: GatewayProbe
     ledger_owner: Callable[[], tuple[int, int]]
     simulated: tuple[str, ...]
+    meter: DiskMeter | None = None
 
 
 def real_world(settings: Settings) -> World:
@@ -85,6 +87,7 @@ def real_world(settings: Settings) -> World:
         gateway=TlsGatewayProbe(port=settings.gateway.port, certificate=settings.paths.tls_certificate),
         ledger_owner=ledger_owner,
         simulated=() if twin is None else ("gpus",),
+        meter=DiskTimer(),
     )
 
 
@@ -220,7 +223,7 @@ def _management(parts: _Parts) -> Management:
         operations=operations,
         keys=parts.keys,
         probe=world.probe,
-        preflight=partial(preflight, world.probe),
+        preflight=partial(preflight, world.probe, meter=world.meter),
         health=Health(_health_ports(parts), node=settings.node_name).report,
         audit=parts.audit,
         licenses=parts.register,
@@ -228,6 +231,8 @@ def _management(parts: _Parts) -> Management:
         usage=parts.ledger.usage,
         clock=parts.clock,
         reports=parts.reports,
+        meter=world.meter,
+        redaction_key=redaction_key() or os.urandom(32),
     )
 
 
@@ -239,7 +244,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         node=parts.settings.node_name,
     )
     return {
-        StepName.PREFLIGHT: PreflightStep(world.probe),
+        StepName.PREFLIGHT: PreflightStep(world.probe, slots=slots, audit=parts.audit, meter=world.meter),
         StepName.IMPORT: ImportStep(places=_import_places(paths), slots=slots, audit=parts.audit, clock=parts.clock),
         StepName.LICENSE: LicenseStep(slots=slots, compliance=parts.compliance, register=parts.register),
         StepName.PROVISION: ProvisionStep(

@@ -29,12 +29,18 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question to a node. `id` is stable: it stands in journals and in site procedures."""
+    """One question to a node. `id` is stable: it stands in journals, waivers and site procedures.
+
+    `why` says what goes wrong otherwise: the first sentence of the check's own module. Where
+    `waivable` is false no reason lets a failure pass: trust and room stand.
+    """
 
     id: str
     title: str
     group: Group
     evaluate: Evaluate
+    why: str
+    waivable: bool = True
 
 
 def passed(check: str, *, observed: str, required: str) -> Finding:

@@ -75,13 +75,20 @@ class ApplianceClient:
         """Say who answers and what runs."""
         return await self._get("/v1/status", NodeStatus)
 
-    async def facts(self) -> NodeFacts:
-        """Observe the node."""
-        return await self._get("/v1/facts", NodeFacts)
+    async def facts(self, *, redact: bool = False) -> NodeFacts:
+        """Observe the node; redacted, names, serial numbers and addresses are pseudonyms."""
+        return await self._get("/v1/facts", NodeFacts, **({"redact": "true"} if redact else {}))
 
     async def preflight(self, medium: str | None = None) -> tuple[Finding, ...]:
         """Ask all preflight checks, against the release on `medium` where one is named."""
         return await self._get("/v1/preflight", tuple[Finding, ...], **({"medium": medium} if medium else {}))
+
+    async def judged_preflight(
+        self, medium: str | None = None, *, strict: bool = False, waivers: Mapping[str, str] | None = None
+    ) -> tuple[Finding, ...]:
+        """Ask all preflight checks; raises RequestInvalid for a waiver that is not allowed, NotPermitted."""
+        body = {"medium": medium, "strict": strict, "waivers": dict(waivers or {})}
+        return _read(await self._ask("POST", "/v1/preflight", json=body), tuple[Finding, ...])
 
     async def health(self) -> HealthReport:
         """Return the node's health."""

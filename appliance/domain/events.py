@@ -94,6 +94,10 @@ class FindingReported:
     remedy: str
     title: str = ""
     group: str = ""
+    why: str = ""
+    waivable: bool = True
+    waiver: str = ""
+    """The reason for which a person lets this finding pass; empty where nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,60 +7,48 @@ checks look at stays as it was.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import hmac
+import ipaddress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from appliance.domain.hardware import (
+    BlockDevice,
+    DiskTiming,
+    Driver,
+    DriverPackages,
+    Filesystem,
+    Gpu,
+    Interface,
+    MemoryEcc,
+    Mount,
+    NumaNode,
+)
+
+__all__ = [
+    "Account",
+    "BlockDevice",
+    "DiskTiming",
+    "Driver",
+    "DriverPackages",
+    "Filesystem",
+    "Gpu",
+    "Interface",
+    "MemoryEcc",
+    "Mount",
+    "NodeFacts",
+    "NumaNode",
+    "redacted",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One GPU as NVML shows it. Source of the names: NVML API reference, R580."""
+class Account:
+    """An account that Leeward uses, or that shares its number; `shell` is its login program."""
 
-    index: int
     name: str
-    uuid: str
-    serial: str | None
-    memory_total_bytes: int
-    memory_used_bytes: int
-    compute_capability: tuple[int, int]
-    temperature_c: int | None
-    power_w: float | None
-    power_limit_w: float | None
-    utilization_percent: int | None
-    ecc_enabled: bool | None
-    ecc_uncorrected: int | None
-    ecc_corrected: int | None
-    mig_enabled: bool | None
-    persistence_enabled: bool | None
-    row_remap_pending: bool | None
-    row_remap_failed: bool | None
-    nvlinks_active: int | None
-    nvlinks_total: int | None
-    pci_bus_id: str | None = None
-    slowdown_temperature_c: int | None = None
-    pcie_width: int | None = None
-    pcie_width_maximum: int | None = None
-    recovery_action: str | None = None
-    """The driver's own verdict (NVML field 230), such as `gpu-reset`; `none` where all is well."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
-    """The GPU driver as NVML shows it."""
-
-    version: str
-    cuda_version: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filesystem:
-    """Room and options of the file system that holds `path`."""
-
-    path: str
-    total_bytes: int
-    free_bytes: int
-    noexec: bool
-    device: str = ""
-    """`major:minor`, equal for two paths on one file system; empty where unknown."""
+    uid: int
+    shell: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,25 +88,140 @@ class NodeFacts:
     gateway_port: int = 8443
     """The port that the site's configuration gives to the gateway."""
 
+    # -- storage
+    disks: tuple[BlockDevice, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    """The mounts that hold the paths of Leeward, as the first process sees them."""
+    disk_timings: tuple[DiskTiming, ...] = ()
+    """Empty where nothing was measured; preflight and `leeward facts` measure, health does not."""
+
+    # -- memory and processors
+    numa_nodes: tuple[NumaNode, ...] = ()
+    memory_ecc: MemoryEcc | None = None
+    huge_pages_bytes: int | None = None
+    """Memory set aside for huge pages, which nothing else can use."""
+    swap_bytes: int | None = None
+    virtualization: str | None = None
+    """`none`, `machine` (a virtual one) or `container`."""
+
+    # -- GPUs beside NVML
+    driver_packages: DriverPackages = field(default_factory=DriverPackages)
+    gpu_iommu: frozenset[str] | None = None
+    """How the IOMMU treats the GPUs: `off`, `identity` (passed through) or `translated`."""
+    acs_redirecting: tuple[str, ...] | None = None
+    """PCI bridges whose ACS sends traffic between GPUs up to the root complex."""
+    gpu_users: tuple[str, ...] | None = None
+    """Programs on the GPUs that are not Leeward's engine: name and number."""
+
+    # -- kernel and packages
+    kernel_headers: bool | None = None
+    """Whether headers for the running kernel are installed."""
+    installed_kernels: tuple[str, ...] | None = None
+    dkms_installed: bool | None = None
+    lockdown: str | None = None
+    """`none`, `integrity` or `confidentiality`."""
+    module_signatures_enforced: bool | None = None
+    reboot_required: bool | None = None
+    unattended_upgrades: bool | None = None
+    broken_packages: tuple[str, ...] | None = None
+    """Packages that dpkg left half-installed or half-configured."""
+
+    # -- the system around Leeward
+    services: frozenset[str] | None = None
+    """All system services that have a process."""
+    cgroup_unified: bool | None = None
+    umask: int | None = None
+    locale: str | None = None
+    open_files_maximum: int | None = None
+    """The most files that any one process may be allowed to open (fs.nr_open)."""
+    journal_persistent: bool | None = None
+    selinux: str | None = None
+    """`disabled`, `permissive` or `enforcing`."""
+    apparmor: bool | None = None
+    other_engines: tuple[str, ...] | None = None
+    """vLLM processes outside Leeward's unit."""
+
+    # -- network and time
+    interfaces: tuple[Interface, ...] | None = None
+    nameservers: tuple[str, ...] | None = None
+    hostname_resolves: bool | None = None
+    """Whether /etc/hosts names this node, so that no name server need be asked."""
+    time_source: str | None = None
+    """The service that disciplines the clock, or `none`."""
+    time_zone: str | None = None
+
+    # -- Leeward itself
+    accounts: tuple[Account, ...] | None = None
+    remains: tuple[str, ...] | None = None
+    """Paths of an earlier installation that no current release accounts for."""
+    current_slot: str | None = None
+    trust_anchored: bool | None = None
+    """Whether a publisher's root is trusted here."""
+
     def filesystem(self, path: str) -> Filesystem | None:
         """Return the observation for `path`, or `None` where it was not observed."""
         return next((f for f in self.filesystems if f.path == path), None)
 
+    def mount(self, path: str) -> Mount | None:
+        """Return the mount that holds `path`, or `None` where none was observed."""
+        holding = [m for m in self.mounts if path == m.path or path.startswith(m.path.rstrip("/") + "/")]
+        return max(holding, key=lambda mount: len(mount.path), default=None)
 
-def redacted(facts: NodeFacts) -> NodeFacts:
-    """Return the facts without host name, serial numbers and addresses; UUIDs become pseudonyms."""
+    def timing(self, path: str) -> DiskTiming | None:
+        """Return what was measured for `path`, or `None`."""
+        return next((t for t in self.disk_timings if t.path == path), None)
+
+
+def redacted(facts: NodeFacts, *, key: bytes) -> NodeFacts:
+    """Return the facts with pseudonyms for host name, serial numbers, UUIDs and addresses.
+
+    A pseudonym is the start of an HMAC-SHA-256 under `key`: equal values stay equal under one key,
+    and without the key nobody can try out which address or serial number stands behind it.
+    """
     return replace(
         facts,
-        hostname="node",
-        default_routes=tuple(_without_address(route) for route in facts.default_routes),
+        hostname="node-" + _pseudonym(key, facts.hostname),
+        default_routes=tuple(_without_addresses(key, route) for route in facts.default_routes),
+        nameservers=None
+        if facts.nameservers is None
+        else tuple(_without_addresses(key, server) for server in facts.nameservers),
         gpus=tuple(
-            replace(gpu, serial=None, uuid="GPU-" + hashlib.sha256(gpu.uuid.encode()).hexdigest()[:12])
+            replace(
+                gpu,
+                serial=None if gpu.serial is None else "serial-" + _pseudonym(key, gpu.serial),
+                uuid="GPU-" + _pseudonym(key, gpu.uuid),
+            )
             for gpu in facts.gpus
         ),
     )
 
 
-def _without_address(route: str) -> str:
-    words = route.split()
-    hidden = ["[address]" if before == "via" else word for before, word in zip(["", *words], words, strict=False)]
-    return " ".join(hidden)
+def _pseudonym(key: bytes, value: str) -> str:
+    return hmac.digest(key, value.encode(), hashlib.sha256).hex()[:12]
+
+
+def _without_addresses(key: bytes, text: str) -> str:
+    """Replace each word that is an address; what a check must know of it, its scope, stays in front."""
+    return " ".join(_hidden(key, word) for word in text.split())
+
+
+def _hidden(key: bytes, word: str) -> str:
+    try:
+        address = ipaddress.ip_address(word.partition("%")[0])
+    except ValueError:
+        return word
+    return f"[{scope(str(address))} address {_pseudonym(key, word)}]"
+
+
+def scope(address: str) -> str:
+    """Return whether an address is `local` (private, link-local or loopback) or `public`; a redacted one keeps it.
+
+    Anything else is `unknown`.
+    """
+    if address.startswith("["):
+        return address[1:].partition(" ")[0]
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    return "public" if found.is_global else "local"

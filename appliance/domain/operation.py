@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NewType
 
 from appliance.domain.errors import RequestInvalid
+from appliance.domain.preflight import Judgement
 
 OperationId = NewType("OperationId", str)
 """A UUIDv7-like, sortable identifier in text form."""
@@ -75,7 +76,7 @@ STEPS: dict[OperationKind, tuple[StepName, ...]] = {
         StepName.SMOKE_TEST,
     ),
     OperationKind.IMPORT: (StepName.PREFLIGHT, StepName.IMPORT),
-    OperationKind.PROVISION: (StepName.PROVISION, StepName.START, StepName.SMOKE_TEST),
+    OperationKind.PROVISION: (StepName.PREFLIGHT, StepName.PROVISION, StepName.START, StepName.SMOKE_TEST),
     OperationKind.EXPORT_EVIDENCE: (StepName.COLLECT, StepName.SIGN),
 }
 
@@ -110,10 +111,15 @@ class ParameterNames:
     paths: tuple[str, ...] = ()
 
 
+JUDGEMENT = ("strict", "waivers")
+"""How the findings of the step `preflight` are judged; `appliance.domain.preflight` says what they hold."""
+
 PARAMETERS: dict[OperationKind, ParameterNames] = {
-    OperationKind.INSTALL: ParameterNames(required=("medium",), optional=("attestation",), paths=("medium",)),
-    OperationKind.IMPORT: ParameterNames(required=("medium",), paths=("medium",)),
-    OperationKind.PROVISION: ParameterNames(),
+    OperationKind.INSTALL: ParameterNames(
+        required=("medium",), optional=("attestation", *JUDGEMENT), paths=("medium",)
+    ),
+    OperationKind.IMPORT: ParameterNames(required=("medium",), optional=JUDGEMENT, paths=("medium",)),
+    OperationKind.PROVISION: ParameterNames(optional=JUDGEMENT),
     OperationKind.EXPORT_EVIDENCE: ParameterNames(required=("destination",), paths=("destination",)),
 }
 
@@ -130,3 +136,4 @@ def check_parameters(request: OperationRequest) -> None:
             detail=f"The operation {request.kind} was asked for, but {', '.join(wrong)}.",
             remedy=f"Give {' and '.join(names.required) or 'no parameters'}, then ask again.",
         )
+    Judgement.of(given)

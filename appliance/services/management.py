@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.domain.health import HealthReport
 from appliance.domain.license import LicenseStatus, assess
-from appliance.domain.preflight import Finding
+from appliance.domain.node import NodeFacts, redacted
+from appliance.domain.operation import Actor
+from appliance.domain.preflight import Finding, Judgement, judged
 from appliance.domain.status import NodeStatus, Role
-from appliance.ports import AuditLog, Clock, LicenseRegister, NodeProbe, SupportReports, UsageReader
+from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.operations import Operations
+from appliance.services.preflight import measured, record_waivers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,21 @@ class Management:
     usage: Callable[[], UsageReader]
     clock: Clock
     reports: SupportReports
+
+    meter: DiskMeter | None = None
+    redaction_key: bytes = field(default_factory=lambda: os.urandom(32))
+    """Under which names, serial numbers and addresses become pseudonyms; wiring gives one that lasts."""
+
+    def facts(self, *, is_redacted: bool = False) -> NodeFacts:
+        """Observe the node and measure its disks."""
+        seen = measured(self.probe.facts(), self.meter)
+        return redacted(seen, key=self.redaction_key) if is_redacted else seen
+
+    def judged_preflight(self, medium: Path | None, judgement: Judgement, actor: Actor) -> tuple[Finding, ...]:
+        """Ask all checks and judge them; what is waived is written to the audit log. Raises RequestInvalid."""
+        findings = judged(self.preflight(medium), judgement)
+        record_waivers(self.audit, findings, actor=actor, purpose=f"preflight {medium or 'without a medium'}")
+        return findings
 
     def status(self, *, caller: str, roles: frozenset[Role]) -> NodeStatus:
         """Say who this is, what runs, and what is not real."""

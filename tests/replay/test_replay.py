@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ from appliance.domain.preflight import Outcome
 from appliance.domain.wire import from_plain, to_plain
 from appliance.services import preflight
 from tests.nodes import FOLDER, names, node
-from tests.unit.checks.releases import CPU, CUDA, CUDA_WITHOUT_DRIVER
+from tests.unit.checks.releases import CPU, CUDA, CUDA_WITHOUT_DKMS, CUDA_WITHOUT_DRIVER
+
+KEY = b"a site's own"
 
 
 @pytest.mark.parametrize("name", names())
@@ -39,17 +42,29 @@ def test_redacted_facts_name_no_machine_and_no_address() -> None:
             **json.loads((FOLDER / "four-h200.json").read_text())["facts"],
             "hostname": "llm01.secret.example",
             "default_routes": ["0.0.0.0/0 via 10.20.30.40 dev eno1", "::/0 dev ppp0"],
+            "nameservers": ["10.20.30.53", "9.9.9.9"],
         },
         NodeFacts,
     )
+    facts = replace(facts, gpus=tuple(replace(gpu, serial=f"16524{gpu.index}") for gpu in facts.gpus))
 
-    text = json.dumps(to_plain(redacted(facts)))
+    text = json.dumps(to_plain(redacted(facts, key=KEY)))
 
     assert "secret" not in text
-    assert "10.20.30.40" not in text
-    assert "0.0.0.0/0 via [address] dev eno1" in text
+    assert "10.20.30" not in text
+    assert "9.9.9.9" not in text
+    assert "16524" not in text
+    assert "0.0.0.0/0 via [local address " in text
+    assert "[public address " in text
     assert all(gpu.uuid not in text for gpu in facts.gpus)
-    assert len({gpu.uuid for gpu in redacted(facts).gpus}) == 4
+    assert len({gpu.uuid for gpu in redacted(facts, key=KEY).gpus}) == 4
+
+
+def test_a_pseudonym_is_the_same_under_one_key_and_another_under_another() -> None:
+    facts = node("four-h200")
+
+    assert redacted(facts, key=KEY) == redacted(facts, key=KEY)
+    assert redacted(facts, key=KEY).hostname != redacted(facts, key=b"another site").hostname
 
 
 @pytest.mark.parametrize("release", [CPU, CUDA, CUDA_WITHOUT_DRIVER, None])
@@ -57,7 +72,7 @@ def test_redaction_changes_no_finding(release: object) -> None:
     for name in names():
         facts = node(name)
         before = preflight.evaluate(facts, release)  # type: ignore[arg-type]  # parametrised over releases
-        after = preflight.evaluate(redacted(facts), release)  # type: ignore[arg-type]  # as above
+        after = preflight.evaluate(redacted(facts, key=KEY), release)  # type: ignore[arg-type]  # as above
 
         assert [(f.check, f.outcome) for f in before] == [(f.check, f.outcome) for f in after]
 
@@ -65,7 +80,8 @@ def test_redaction_changes_no_finding(release: object) -> None:
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("wrong-")])
 def test_every_wrong_node_is_refused_by_one_release_at_least(name: str) -> None:
     refusals = [
-        preflight.blocking(preflight.evaluate(node(name), release)) for release in (CPU, CUDA, CUDA_WITHOUT_DRIVER)
+        preflight.blocking(preflight.evaluate(node(name), release))
+        for release in (CPU, CUDA, CUDA_WITHOUT_DKMS, CUDA_WITHOUT_DRIVER)
     ]
 
     assert any(refusals)

@@ -2,7 +2,7 @@
 
 Nothing is asked of another program, so a reading takes milliseconds and cannot hang on one. What
 cannot be read is `None`, empty or, for what no Linux lacks, an error. `root` moves every path, so
-that a copied tree can be read like a node.
+that a copied tree can be read like a node. Disks are measured by `disk_timing`, on request only.
 """
 
 from __future__ import annotations
@@ -10,23 +10,25 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from appliance.adapters.host import kernel
+from appliance.adapters.host import kernel, memory, network, pci, storage, surroundings
 from appliance.adapters.host.clock import clock_synchronized
-from appliance.adapters.nvml import NvmlProbe
-from appliance.domain.node import Filesystem, NodeFacts
+from appliance.adapters.host.packages import packages
+from appliance.adapters.host.tree import Tree
+from appliance.adapters.nvml import GpuReading, NvmlProbe
+from appliance.domain.node import DriverPackages, NodeFacts
 from appliance.ports import Clock
 
-WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/dev/shm", "/var/cache/leeward-engine", "/var/lib/leeward")  # noqa: S108  observed, not written to
-STORE: Final = "/var/lib/leeward/store/sha256"
+WATCHED_PATHS: Final = ("/", "/tmp", "/opt", "/boot", "/dev/shm", "/var/cache/leeward-engine", "/var/lib/leeward")  # noqa: S108  observed, not written to
+STATE_PATHS: Final = tuple(f"/var/lib/leeward/{name}" for name in ("store", "slots", "staging"))
+STORE: Final = "var/lib/leeward/store/sha256"
 _SECURE_BOOT: Final = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 """The UEFI global variable: four bytes of attributes, then one byte, 1 where it is on."""
-_NVIDIA_VENDOR: Final = "0x10de"
-_DISPLAY_CLASSES: Final = ("0x0300", "0x0302")
-"""PCI class codes of a VGA controller and of a 3D controller (PCI Code and ID Assignment, 1.11)."""
+_FABRIC_MANAGER: Final = "nvidia-fabricmanager.service"
+_PERSISTENCE: Final = "nvidia-persistenced.service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +53,22 @@ class HostProbe:
     ) -> None:
         self._gpus = gpus
         self._clock = clock
-        self._root = root
+        self._tree = Tree(root)
         self._paths = paths
         self._gateway_port = gateway_port
         self._synchronized = synchronized
 
     def facts(self) -> NodeFacts:
         reading = self._gpus.read()
-        name = os.uname()
-        os_release = self._os_release()
-        total, available = kernel.memory_bytes(self._read("proc/meminfo"))
-        cpu_count, cpu_flags = kernel.cpus(self._read("proc/cpuinfo"))
+        services = surroundings.services(self._tree)
+        found = self._system(reading, self._tree.path("proc/meminfo").read_text(encoding="utf-8"))
+        found = self._with_hardware(found, reading, services)
+        return self._with_surroundings(found, services)
+
+    def _system(self, reading: GpuReading, meminfo: str) -> NodeFacts:
+        tree, name, os_release = self._tree, os.uname(), self._os_release()
+        total, available = kernel.memory_bytes(meminfo)
+        cpu_count, cpu_flags = kernel.cpus(self._tree.path("proc/cpuinfo").read_text(encoding="utf-8"))
         return NodeFacts(
             observed_at=self._clock.now(),
             hostname=name.nodename,
@@ -74,11 +81,11 @@ class HostProbe:
             cpu_flags=cpu_flags,
             memory_total_bytes=total,
             memory_available_bytes=available,
-            filesystems=tuple(self._filesystem(path) for path in self._paths),
+            filesystems=tuple(storage.filesystem(tree, path) for path in self._paths),
             default_routes=self._default_routes(),
             secure_boot=self._secure_boot(),
-            fips_enabled=self._read_or("proc/sys/crypto/fips_enabled", "0").strip() == "1",
-            systemd_running=self._path("run/systemd/system").is_dir(),
+            fips_enabled=tree.word("proc/sys/crypto/fips_enabled") == "1",
+            systemd_running=tree.path("run/systemd/system").is_dir(),
             python_version=platform.python_version(),
             clock_synchronized=self._synchronized(),
             driver=reading.driver,
@@ -86,27 +93,74 @@ class HostProbe:
             gpus=reading.gpus,
             listening_tcp_ports=self._listening_ports(),
             simulated=("gpus",) if self._gpus.simulated else (),
-            kernel_modules=kernel.modules(self._read_or("proc/modules", "")),
-            pci_gpu_count=self._pci_gpu_count(),
+            kernel_modules=kernel.modules(tree.text("proc/modules") or ""),
             stored_sha256=self._stored_sha256(),
             running_units=self._running_units(),
             gateway_port=self._gateway_port,
+            huge_pages_bytes=memory.huge_pages_bytes(meminfo),
+            swap_bytes=memory.swap_bytes(meminfo),
+            virtualization=surroundings.virtualization(tree, cpu_flags),
         )
 
-    def _path(self, relative: str) -> Path:
-        return self._root / relative.lstrip("/")
+    def _with_hardware(self, found: NodeFacts, reading: GpuReading, services: frozenset[str] | None) -> NodeFacts:
+        tree, bus = self._tree, pci.bus(self._tree)
+        pids = {pid for gpu in reading.gpus for pid in gpu.compute_pids or ()}
+        are_known = all(gpu.compute_pids is not None for gpu in reading.gpus)
+        installed = packages(tree, found.kernel)
+        return replace(
+            found,
+            pci_gpu_count=bus.gpus,
+            gpu_iommu=bus.gpu_iommu,
+            acs_redirecting=bus.acs_redirecting,
+            gpu_users=surroundings.gpu_users(tree, pids) if reading.driver and are_known else None,
+            driver_packages=DriverPackages(
+                module_version=tree.word("sys/module/nvidia/version"),
+                module_flavour=self._module_flavour(),
+                fabric_manager_version=installed.fabric_manager_version,
+                fabric_manager_running=None if services is None else _FABRIC_MANAGER in services,
+                nvswitches=bus.nvswitches,
+                persistence_daemon_running=None if services is None else _PERSISTENCE in services,
+            ),
+            disks=storage.disks(tree),
+            mounts=storage.mounts(tree, (*self._paths, *STATE_PATHS)),
+            numa_nodes=memory.numa_nodes(tree),
+            memory_ecc=memory.memory_ecc(tree),
+            kernel_headers=installed.kernel_headers,
+            installed_kernels=installed.installed_kernels,
+            dkms_installed=installed.dkms_installed,
+            reboot_required=installed.reboot_required,
+            unattended_upgrades=installed.unattended_upgrades,
+            broken_packages=installed.broken,
+            lockdown=surroundings.lockdown(tree),
+            module_signatures_enforced=self._module_signatures_enforced(),
+        )
 
-    def _read(self, relative: str) -> str:
-        return self._path(relative).read_text(encoding="utf-8", errors="replace")
-
-    def _read_or(self, relative: str, default: str) -> str:
-        try:
-            return self._read(relative)
-        except OSError:
-            return default
+    def _with_surroundings(self, found: NodeFacts, services: frozenset[str] | None) -> NodeFacts:
+        tree = self._tree
+        return replace(
+            found,
+            services=services,
+            cgroup_unified=surroundings.cgroup_unified(tree),
+            umask=surroundings.umask(tree),
+            locale=surroundings.locale(tree),
+            open_files_maximum=tree.number("proc/sys/fs/nr_open"),
+            journal_persistent=surroundings.journal_persistent(tree),
+            selinux=surroundings.selinux(tree),
+            apparmor=surroundings.apparmor(tree),
+            other_engines=surroundings.other_engines(tree),
+            interfaces=network.interfaces(tree),
+            nameservers=network.nameservers(tree),
+            hostname_resolves=network.hostname_resolves(tree, found.hostname),
+            time_source=network.time_source(services),
+            time_zone=network.time_zone(tree),
+            accounts=surroundings.accounts(tree),
+            remains=surroundings.remains(tree),
+            current_slot=surroundings.current_slot(tree),
+            trust_anchored=tree.exists(surroundings.ANCHOR),
+        )
 
     def _os_release(self) -> _OsRelease:
-        text = self._read_or("etc/os-release", "") or self._read_or("usr/lib/os-release", "")
+        text = self._tree.text("etc/os-release") or self._tree.text("usr/lib/os-release") or ""
         values = {}
         for line in text.splitlines():
             key, separator, value = line.partition("=")
@@ -119,57 +173,37 @@ class HostProbe:
             pretty_name=values.get("PRETTY_NAME", values.get("NAME", unknown)),
         )
 
-    def _filesystem(self, path: str) -> Filesystem:
-        """Observe the file system that holds `path`, or that would hold it once it is made."""
-        place = self._path(path)
-        while not place.exists():
-            place = place.parent
-        status = os.statvfs(place)
-        device = place.stat().st_dev
-        return Filesystem(
-            path=path,
-            total_bytes=status.f_blocks * status.f_frsize,
-            free_bytes=status.f_bavail * status.f_frsize,
-            noexec=bool(status.f_flag & os.ST_NOEXEC),
-            device=f"{os.major(device)}:{os.minor(device)}",
-        )
-
     def _default_routes(self) -> tuple[str, ...]:
-        ipv4 = kernel.default_routes_ipv4(self._read_or("proc/net/route", ""))
-        ipv6 = kernel.default_routes_ipv6(self._read_or("proc/net/ipv6_route", ""))
+        ipv4 = kernel.default_routes_ipv4(self._tree.text("proc/net/route") or "")
+        ipv6 = kernel.default_routes_ipv6(self._tree.text("proc/net/ipv6_route") or "")
         return (*ipv4, *ipv6)
 
     def _listening_ports(self) -> frozenset[int]:
-        tables = (self._read_or(f"proc/net/{name}", "") for name in ("tcp", "tcp6"))
+        tables = (self._tree.text(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
         return frozenset(port for table in tables for port in kernel.listening_ports(table))
 
     def _secure_boot(self) -> bool | None:
         """Return the firmware's word; a machine without UEFI has no Secure Boot."""
-        if not self._path("sys/firmware/efi").is_dir():
+        if not self._tree.path("sys/firmware/efi").is_dir():
             return False
-        try:
-            variable = self._path(_SECURE_BOOT).read_bytes()
-        except OSError:
-            return None
+        variable = self._tree.read(_SECURE_BOOT) or b""
         return variable[4] == 1 if len(variable) == 5 else None  # noqa: PLR2004  see _SECURE_BOOT
 
-    def _pci_gpu_count(self) -> int | None:
-        try:
-            devices = sorted(self._path("sys/bus/pci/devices").iterdir())
-        except OSError:
+    def _module_flavour(self) -> str | None:
+        """Return `open` or `proprietary` for the loaded module, by what it says of itself."""
+        said = self._tree.text("proc/driver/nvidia/version")
+        if said is None:
             return None
-        count = 0
-        for device in devices:
-            relative = f"sys/bus/pci/devices/{device.name}"
-            vendor = self._read_or(f"{relative}/vendor", "").strip()
-            kind = self._read_or(f"{relative}/class", "").strip()
-            count += vendor == _NVIDIA_VENDOR and kind.startswith(_DISPLAY_CLASSES)
-        return count
+        return "open" if "Open Kernel Module" in said else "proprietary"
+
+    def _module_signatures_enforced(self) -> bool | None:
+        word = self._tree.word("sys/module/module/parameters/sig_enforce")
+        return None if word is None else word == "Y"
 
     def _stored_sha256(self) -> frozenset[str]:
-        return frozenset(entry.name for entry in self._path(STORE).glob("[0-9a-f][0-9a-f]/*"))
+        return frozenset(entry.name for entry in self._tree.path(STORE).glob("[0-9a-f][0-9a-f]/*"))
 
     def _running_units(self) -> frozenset[str]:
         """Return Leeward's units that have a process; systemd removes the control group of one that has none."""
-        groups = self._path("sys/fs/cgroup/system.slice").glob("leeward*.service/cgroup.procs")
+        groups = self._tree.path("sys/fs/cgroup/system.slice").glob("leeward*.service/cgroup.procs")
         return frozenset(group.parent.name for group in groups)

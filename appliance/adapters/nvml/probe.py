@@ -11,15 +11,14 @@ A GPU that is lost, or whose memory cannot be read, is left out of the list and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pynvml
 
+from appliance.adapters.nvml import links
+from appliance.adapters.nvml.asking import number, optional, text
 from appliance.domain.node import Driver, Gpu
-
-T = TypeVar("T")
 
 _RECOVERY_ACTIONS: Final = {
     pynvml.NVML_GPU_RECOVERY_ACTION_NONE: "none",
@@ -30,6 +29,17 @@ _RECOVERY_ACTIONS: Final = {
     pynvml.NVML_GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN: "recover-imex-domain",
     pynvml.NVML_GPU_RECOVERY_ACTION_BUS_RESET: "bus-reset",
     pynvml.NVML_GPU_RECOVERY_ACTION_SYSTEM_REBOOT: "system-reboot",
+}
+_CLOCKS_EVENT_REASONS: Final = {
+    pynvml.nvmlClocksEventReasonGpuIdle: "idle",
+    pynvml.nvmlClocksEventReasonApplicationsClocksSetting: "clocks-setting",
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power-cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware-slowdown",
+    pynvml.nvmlClocksEventReasonSyncBoost: "sync-boost",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal-slowdown",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware-thermal-slowdown",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power-brake",
+    pynvml.nvmlClocksEventReasonDisplayClockSetting: "display-clocks",
 }
 
 
@@ -85,102 +95,136 @@ def _reading() -> GpuReading:
     version = pynvml.nvmlSystemGetDriverVersion()
     cuda = pynvml.nvmlSystemGetCudaDriverVersion()
     driver = Driver(version=version, cuda_version=(cuda // 1000, cuda % 1000 // 10))
-    gpus: list[Gpu] = []
+    handles: dict[int, Any] = {}
     lost: list[str] = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
-            gpus.append(_gpu(index, pynvml.nvmlDeviceGetHandleByIndex(index)))
+            handles[index] = pynvml.nvmlDeviceGetHandleByIndex(index)
         except pynvml.NVMLError as error:
             lost.append(f"GPU {index}: {error}")
-    return GpuReading(driver=driver, error="; ".join(lost) or None, gpus=tuple(gpus))
+    gpus: list[Gpu] = []
+    for index, handle in handles.items():
+        try:
+            gpus.append(_gpu(index, handle, handles))
+        except pynvml.NVMLError as error:
+            lost.append(f"GPU {index}: {error}")
+    return GpuReading(driver=driver, error="; ".join(sorted(lost)) or None, gpus=tuple(gpus))
 
 
-def _gpu(index: int, handle: Any) -> Gpu:  # noqa: ANN401  pynvml has no types
+def _gpu(index: int, handle: Any, handles: dict[int, Any]) -> Gpu:  # noqa: ANN401  pynvml has no types
     """Read one GPU; raises NVMLError where it is lost or lacks a value that every GPU has."""
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    ecc = _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle))
-    mig = _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle))
-    persistence = _optional(lambda: pynvml.nvmlDeviceGetPersistenceMode(handle))
-    remapped = _optional(lambda: pynvml.nvmlDeviceGetRemappedRows(handle))
-    utilization = _optional(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle))
-    pci = _optional(lambda: pynvml.nvmlDeviceGetPciInfo(handle))
-    links = _nvlinks(handle)
     return Gpu(
         index=index,
         name=pynvml.nvmlDeviceGetName(handle),
         uuid=pynvml.nvmlDeviceGetUUID(handle),
-        serial=_optional(lambda: pynvml.nvmlDeviceGetSerial(handle)),
+        serial=text("nvmlDeviceGetSerial", handle),
         memory_total_bytes=int(memory.total),
         memory_used_bytes=int(memory.used),
         compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        temperature_c=_temperature(handle),
-        power_w=_watts(lambda: pynvml.nvmlDeviceGetPowerUsage(handle)),
-        power_limit_w=_watts(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)),
-        utilization_percent=None if utilization is None else int(utilization.gpu),
-        ecc_enabled=None if ecc is None else ecc[0] == pynvml.NVML_FEATURE_ENABLED,
-        ecc_uncorrected=_ecc_errors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
-        ecc_corrected=_ecc_errors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
-        mig_enabled=None if mig is None else mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
-        persistence_enabled=None if persistence is None else persistence == pynvml.NVML_FEATURE_ENABLED,
-        row_remap_pending=None if remapped is None else bool(remapped[2]),
-        row_remap_failed=None if remapped is None else bool(remapped[3]),
-        nvlinks_active=None if links is None else links[0],
-        nvlinks_total=None if links is None else links[1],
-        pci_bus_id=None if pci is None else _text(pci.busId),
-        slowdown_temperature_c=_optional(
-            lambda: pynvml.nvmlDeviceGetTemperatureThreshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
-        ),
-        pcie_width=_optional(lambda: int(pynvml.nvmlDeviceGetCurrPcieLinkWidth(handle))),
-        pcie_width_maximum=_optional(lambda: int(pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle))),
         recovery_action=_recovery_action(handle),
+        compute_pids=_compute_pids(handle),
+        **_identity(handle),
+        **_errors(handle),
+        **_load(handle),
+        **_modes(handle),
+        **links.pcie(handle),
+        **links.nvlink(handle),
+        **links.peers(index, handles),
+        **links.fabric(handle),
     )
 
 
-def _optional(call: Callable[[], T]) -> T | None:
-    """Return what the call gives, or `None` where this GPU does not give it; a lost GPU still raises."""
-    try:
-        return call()
-    except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_ResetRequired):
-        raise
-    except pynvml.NVMLError:
-        return None
+def _identity(handle: Any) -> dict[str, Any]:  # noqa: ANN401  pynvml has no types
+    pci = optional(pynvml.nvmlDeviceGetPciInfo, handle)
+    return {
+        "pci_bus_id": None if pci is None else _decoded(pci.busId),
+        "vbios_version": text("nvmlDeviceGetVbiosVersion", handle),
+        "board_part_number": text("nvmlDeviceGetBoardPartNumber", handle),
+        "numa_node": number("nvmlDeviceGetNumaNodeId", handle),
+    }
+
+
+def _errors(handle: Any) -> dict[str, Any]:  # noqa: ANN401  pynvml has no types
+    remapped = optional(pynvml.nvmlDeviceGetRemappedRows, handle)
+    retired = [
+        optional(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
+        for cause in range(pynvml.NVML_PAGE_RETIREMENT_CAUSE_COUNT)
+    ]
+    pending = number("nvmlDeviceGetRetiredPagesPendingStatus", handle)
+    return {
+        "ecc_uncorrected": _ecc_errors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+        "ecc_corrected": _ecc_errors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+        "row_remap_pending": None if remapped is None else bool(remapped[2]),
+        "row_remap_failed": None if remapped is None else bool(remapped[3]),
+        "rows_remapped_uncorrected": None if remapped is None else int(remapped[1]),
+        "retired_pages": sum(len(pages or ()) for pages in retired) if None not in retired else None,
+        "retired_pages_pending": None if pending is None else pending == pynvml.NVML_FEATURE_ENABLED,
+    }
+
+
+def _load(handle: Any) -> dict[str, Any]:  # noqa: ANN401  pynvml has no types
+    utilization = optional(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    threshold = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    return {
+        "temperature_c": _temperature(handle),
+        "slowdown_temperature_c": number("nvmlDeviceGetTemperatureThreshold", handle, threshold),
+        "power_w": _watts("nvmlDeviceGetPowerUsage", handle),
+        "power_limit_w": _watts("nvmlDeviceGetEnforcedPowerLimit", handle),
+        "power_limit_default_w": _watts("nvmlDeviceGetPowerManagementDefaultLimit", handle),
+        "utilization_percent": None if utilization is None else int(utilization.gpu),
+        "clocks_event_reasons": _clocks_event_reasons(handle),
+    }
+
+
+def _modes(handle: Any) -> dict[str, Any]:  # noqa: ANN401  pynvml has no types
+    ecc = optional(pynvml.nvmlDeviceGetEccMode, handle)
+    mig = optional(pynvml.nvmlDeviceGetMigMode, handle)
+    persistence = number("nvmlDeviceGetPersistenceMode", handle)
+    enabled, mig_enabled = pynvml.NVML_FEATURE_ENABLED, pynvml.NVML_DEVICE_MIG_ENABLE
+    return {
+        "ecc_enabled": None if ecc is None else ecc[0] == enabled,
+        "ecc_pending": None if ecc is None else ecc[1] == enabled,
+        "mig_enabled": None if mig is None else mig[0] == mig_enabled,
+        "mig_pending": None if mig is None else mig[1] == mig_enabled,
+        "persistence_enabled": None if persistence is None else persistence == enabled,
+    }
 
 
 def _temperature(handle: Any) -> int | None:  # noqa: ANN401  pynvml has no types
     sensor = pynvml.NVML_TEMPERATURE_GPU
-    celsius = _optional(lambda: pynvml.nvmlDeviceGetTemperatureV(handle, sensor))
-    if celsius is None:  # drivers before R565 know only the older call
-        celsius = _optional(lambda: pynvml.nvmlDeviceGetTemperature(handle, sensor))
-    return None if celsius is None else int(celsius)
+    celsius = number("nvmlDeviceGetTemperatureV", handle, sensor)
+    # Drivers before R565 know only the older call.
+    return number("nvmlDeviceGetTemperature", handle, sensor) if celsius is None else celsius
 
 
-def _watts(call: Callable[[], int]) -> float | None:
-    milliwatts = _optional(call)
+def _watts(call: str, handle: Any) -> float | None:  # noqa: ANN401  pynvml has no types
+    milliwatts = number(call, handle)
     return None if milliwatts is None else milliwatts / 1000
 
 
 def _ecc_errors(handle: Any, kind: int) -> int | None:  # noqa: ANN401  pynvml has no types
     """Count since the driver was loaded: what lies before belongs to another run."""
-    return _optional(lambda: int(pynvml.nvmlDeviceGetTotalEccErrors(handle, kind, pynvml.NVML_VOLATILE_ECC)))
+    return number("nvmlDeviceGetTotalEccErrors", handle, kind, pynvml.NVML_VOLATILE_ECC)
 
 
-def _nvlinks(handle: Any) -> tuple[int, int] | None:  # noqa: ANN401  pynvml has no types
-    """Return (active, all) links, or `None` where the GPU has none or does not tell."""
-    states = [
-        state
-        for link in range(pynvml.NVML_NVLINK_MAX_LINKS)
-        if (state := _optional(lambda link=link: pynvml.nvmlDeviceGetNvLinkState(handle, link))) is not None  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-    ]
-    return (sum(1 for state in states if state), len(states)) if states else None
+def _clocks_event_reasons(handle: Any) -> tuple[str, ...] | None:  # noqa: ANN401  pynvml has no types
+    mask = number("nvmlDeviceGetCurrentClocksEventReasons", handle)
+    return None if mask is None else tuple(name for bit, name in _CLOCKS_EVENT_REASONS.items() if mask & bit)
+
+
+def _compute_pids(handle: Any) -> tuple[int, ...] | None:  # noqa: ANN401  pynvml has no types
+    processes = optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    return None if processes is None else tuple(sorted(int(process.pid) for process in processes))
 
 
 def _recovery_action(handle: Any) -> str | None:  # noqa: ANN401  pynvml has no types
-    values = _optional(lambda: pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION]))
+    values = optional(pynvml.nvmlDeviceGetFieldValues, handle, [pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
     if not values or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
         return None
-    number = int(values[0].value.uiVal)
-    return _RECOVERY_ACTIONS.get(number, f"unknown-{number}")
+    action = int(values[0].value.uiVal)
+    return _RECOVERY_ACTIONS.get(action, f"unknown-{action}")
 
 
-def _text(value: str | bytes) -> str:
+def _decoded(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value

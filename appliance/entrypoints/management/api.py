@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from appliance.domain.errors import InternalError, LeewardError, NotFound, NotPermitted, RequestInvalid
 from appliance.domain.license import statement_from_json
 from appliance.domain.operation import OperationId, OperationKind, OperationRequest
+from appliance.domain.preflight import Judgement
 from appliance.domain.status import Role
 from appliance.domain.usage import IssuedKey, LedgerRow
 from appliance.domain.wire import to_plain
@@ -49,6 +50,14 @@ class StartBody(_Body):
 
     kind: OperationKind
     parameters: dict[str, Annotated[str, Field(max_length=65_536)]] = {}
+
+
+class PreflightBody(_Body):
+    """What to check against, and how to judge it; waiving is for administrators."""
+
+    medium: str | None = None
+    strict: bool = False
+    waivers: dict[str, str] = {}
 
 
 class KeyBody(_Body):
@@ -121,12 +130,20 @@ def _add_node_routes(app: FastAPI, management: Management) -> None:
         return _say(seen)
 
     @app.get("/v1/facts", dependencies=READING)
-    def facts() -> Response:
-        return _say(management.probe.facts())
+    def facts(*, redact: bool = False) -> Response:
+        return _say(management.facts(is_redacted=redact))
 
     @app.get("/v1/preflight", dependencies=READING)
     def preflight(medium: str | None = None) -> Response:
         return _say(management.preflight(Path(medium) if medium else None))
+
+    @app.post("/v1/preflight")
+    def judged_preflight(body: PreflightBody, caller: Reader) -> Response:
+        if body.waivers:
+            require(caller, ADMIN)
+        parameters = {"strict": "true" if body.strict else "false", "waivers": json.dumps(body.waivers)}
+        medium = Path(body.medium) if body.medium else None
+        return _say(management.judged_preflight(medium, Judgement.of(parameters), caller.actor))
 
     @app.get("/v1/health", dependencies=READING)
     def health() -> Response:

@@ -13,6 +13,10 @@
  *   2:xid79       an XID event with that number, told once to each event set
  *   3:nvlink      link 3 is down          3:pcie   x8 instead of x16        3:mig   MIG is on
  *   3:busy        97 percent used, 120 GB of memory taken                   3:nopersistence
+ *   3:noecc       ECC is off                3:pending  ECC will be off and MIG on after the next reset
+ *   3:slot        a slot of PCIe 4          3:capped   power limited to 350 W
+ *   3:p2p         no access to the memory of the others
+ *   switches=yes  NVSwitches join the GPUs; then 3:fabric means that its fabric has not come up
  *
  * The environment variables MOCK_COUNT, MOCK_NAME, MOCK_MEMORY_MIB, MOCK_CUDA and MOCK_DRIVER set
  * what the file does not. Numbers and layouts: NVML API reference R580, nvml.h.
@@ -181,6 +185,9 @@ int nvmlDeviceGetSerial(gpu *g, char *buffer, unsigned size) {
   return put(buffer, size, serial);
 }
 
+int nvmlDeviceGetVbiosVersion(gpu *g, char *buffer, unsigned size) { CHECK(g); return put(buffer, size, "96.00.9F.00.01"); }
+int nvmlDeviceGetBoardPartNumber(gpu *g, char *buffer, unsigned size) { CHECK(g); return put(buffer, size, "SIMULATED"); }
+int nvmlDeviceGetNumaNodeId(gpu *g, int *node) { CHECK(g); *node = 0; return OK; }
 int nvmlDeviceGetArchitecture(gpu *g, unsigned *architecture) { CHECK(g); *architecture = 9; return OK; /* Hopper */ }
 int nvmlDeviceGetCudaComputeCapability(gpu *g, int *major, int *minor) { CHECK(g); *major = 9; *minor = 0; return OK; }
 
@@ -227,7 +234,16 @@ int nvmlDeviceGetMemoryInfo_v2(gpu *g, memory_v2 *m) {
   return OK;
 }
 
-int nvmlDeviceGetEccMode(gpu *g, int *current, int *pending) { CHECK(g); *current = *pending = 1; return OK; }
+int nvmlDeviceGetEccMode(gpu *g, int *current, int *pending) {
+  CHECK(g);
+  *current = !fault(g, "noecc");
+  *pending = *current && !fault(g, "pending");
+  return OK;
+}
+
+/* Hopper remaps rows and retires no pages. */
+int nvmlDeviceGetRetiredPages(gpu *g, int cause, unsigned *n, u64 *pages) { CHECK(g); return UNSUPPORTED; }
+int nvmlDeviceGetRetiredPagesPendingStatus(gpu *g, int *pending) { CHECK(g); return UNSUPPORTED; }
 
 int nvmlDeviceGetTotalEccErrors(gpu *g, int uncorrected, int counter, u64 *errors) {
   CHECK(g);
@@ -263,7 +279,8 @@ int nvmlDeviceGetPowerUsage(gpu *g, unsigned *mw) {
   *mw = (fault(g, "busy") ? 640000u : 75000u) + 1000u * (unsigned)g->index;
   return OK;
 }
-int nvmlDeviceGetEnforcedPowerLimit(gpu *g, unsigned *mw) { CHECK(g); *mw = 700000; return OK; }
+int nvmlDeviceGetEnforcedPowerLimit(gpu *g, unsigned *mw) { CHECK(g); *mw = fault(g, "capped") ? 350000 : 700000; return OK; }
+int nvmlDeviceGetPowerManagementDefaultLimit(gpu *g, unsigned *mw) { CHECK(g); *mw = 700000; return OK; }
 int nvmlDeviceGetPowerManagementLimit(gpu *g, unsigned *mw) { return nvmlDeviceGetEnforcedPowerLimit(g, mw); }
 
 typedef struct { unsigned gpu, memory; } utilization;
@@ -288,15 +305,17 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(gpu *g, u64 *reasons) {
 int nvmlDeviceGetPersistenceMode(gpu *g, int *mode) { CHECK(g); *mode = !fault(g, "nopersistence"); return OK; }
 int nvmlDeviceGetMigMode(gpu *g, unsigned *current, unsigned *pending) {
   CHECK(g);
-  *current = *pending = (unsigned)fault(g, "mig");
+  *current = (unsigned)fault(g, "mig");
+  *pending = *current || fault(g, "pending");
   return OK;
 }
 int nvmlDeviceGetComputeMode(gpu *g, int *mode) { CHECK(g); *mode = 0; return OK; }
 
 /* -- links -------------------------------------------------------------------------------------- */
 
-int nvmlDeviceGetCurrPcieLinkGeneration(gpu *g, unsigned *generation) { CHECK(g); *generation = 5; return OK; }
-int nvmlDeviceGetMaxPcieLinkGeneration(gpu *g, unsigned *generation) { CHECK(g); *generation = 5; return OK; }
+int nvmlDeviceGetCurrPcieLinkGeneration(gpu *g, unsigned *generation) { CHECK(g); *generation = fault(g, "slot") ? 4 : 5; return OK; }
+int nvmlDeviceGetMaxPcieLinkGeneration(gpu *g, unsigned *generation) { CHECK(g); *generation = fault(g, "slot") ? 4 : 5; return OK; }
+int nvmlDeviceGetGpuMaxPcieLinkGeneration(gpu *g, unsigned *generation) { CHECK(g); *generation = 5; return OK; }
 int nvmlDeviceGetMaxPcieLinkWidth(gpu *g, unsigned *width) { CHECK(g); *width = 16; return OK; }
 int nvmlDeviceGetCurrPcieLinkWidth(gpu *g, unsigned *width) { CHECK(g); *width = fault(g, "pcie") ? 8 : 16; return OK; }
 
@@ -319,10 +338,31 @@ int nvmlDeviceGetNvLinkErrorCounter(gpu *g, unsigned link, int counter, u64 *val
   return OK;
 }
 
+/* Six links to each of the three others, or all of them to the switches. */
+static int switched(void) { char value[8]; return find("switches=", value, sizeof value) && strcmp(value, "yes") == 0; }
+static int peer(const gpu *g, unsigned link) {
+  int others = count() - 1;
+  int place = others > 0 ? (int)link % others : 0;
+  return place < g->index ? place : place + 1;
+}
+int nvmlDeviceGetNvLinkRemoteDeviceType(gpu *g, unsigned link, int *type) {
+  CHECK(g);
+  if (link >= LINKS) return INVALID;
+  *type = switched() ? 2 : 0; /* switch, GPU */
+  return OK;
+}
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(gpu *g, unsigned link, pci_info *pci) {
+  CHECK(g);
+  if (link >= LINKS || switched()) return INVALID;
+  pci_of(peer(g, link), pci);
+  return OK;
+}
+
 int nvmlDeviceGetP2PStatus(gpu *a, gpu *b, int capability, int *status) {
   CHECK(a);
   CHECK(b);
   if (a == b) return INVALID;
+  if (fault(a, "p2p") || fault(b, "p2p")) { *status = 5; return OK; } /* not supported */
   *status = capability == 2 && (fault(a, "nvlink") || fault(b, "nvlink")) ? 6 : 0; /* unknown, or well */
   return OK;
 }
@@ -336,12 +376,20 @@ int nvmlDeviceGetTopologyCommonAncestor(gpu *a, gpu *b, int *level) {
 /* Four H200 joined by bridges have no NVSwitch, so there is no fabric to register with. */
 typedef struct { unsigned version; unsigned char cluster[16]; int status; unsigned clique; unsigned char state; unsigned health; } fabric_v2;
 typedef struct { unsigned char cluster[16]; int status; unsigned clique; unsigned char state; } fabric_v1;
-int nvmlDeviceGetGpuFabricInfo(gpu *g, fabric_v1 *f) { CHECK(g); memset(f, 0, sizeof *f); return OK; }
+static unsigned char fabric_state(const gpu *g) { return !switched() ? 0 : fault(g, "fabric") ? 2 : 3; } /* none, in progress, completed */
+int nvmlDeviceGetGpuFabricInfo(gpu *g, fabric_v1 *f) {
+  CHECK(g);
+  memset(f, 0, sizeof *f);
+  f->state = fabric_state(g);
+  return OK;
+}
 int nvmlDeviceGetGpuFabricInfoV(gpu *g, fabric_v2 *f) {
   CHECK(g);
   unsigned version = f->version;
   memset(f, 0, sizeof *f);
   f->version = version;
+  f->state = fabric_state(g);
+  f->health = switched() ? 0xaa : 0; /* each of the four conditions is known and false */
   return OK;
 }
 

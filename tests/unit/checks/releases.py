@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bundles.release import (
@@ -46,6 +47,7 @@ def release(*, gpus: int, device: Device, files: tuple[FileEntry, ...], memory_b
             num_speculative_tokens=3,
             draft_max_model_len=65_536,
             known_answer=KnownAnswer(prompt="2+2=", expected="4", max_tokens=4),
+            kv_bytes_per_token=184_320 if gpus else None,
         ),
         requirements=Requirements(
             gpus=gpus,
@@ -62,13 +64,18 @@ CUDA = release(
     gpus=4,
     device=Device.CUDA,
     files=(
-        file("w/t1", 70 * GB),
-        file("w/t2", 64 * GB),
+        file("weights/target/consolidated-1.safetensors", 70 * GB),
+        file("weights/target/consolidated-2.safetensors", 64 * GB),
         file("engine/wheels/torch.whl", 4 * GB),
-        file("os/debian-12/pool/nvidia-driver-cuda_580.deb", GB),
+        file("os/debian-12/pool/nvidia-driver-cuda_580.95.05-1_amd64.deb", GB),
+        file("os/debian-12/pool/nvidia-kernel-open-dkms_580.95.05-1_all.deb", 0),
+        file("os/debian-12/pool/dkms_3.0.10-8_all.deb", 0),
+        file("os/debian-12/pool/linux-headers-6.1.0-41-common_6.1.158-1_all.deb", 0),
+        file("os/debian-12/pool/linux-headers-6.1.0-41-amd64_6.1.158-1_amd64.deb", 0),
     ),
     memory_bytes=200 * GB,
 )
+CUDA_WITHOUT_DKMS = replace(CUDA, files=tuple(f for f in CUDA.files if "/dkms_" not in f.path))
 CUDA_WITHOUT_DRIVER = release(gpus=4, device=Device.CUDA, files=(file("w", GB),), memory_bytes=200 * GB)
 CPU = release(
     gpus=0, device=Device.CPU, files=(file("w", GB // 10), file("engine/wheels/a.whl", GB)), memory_bytes=8 * GB

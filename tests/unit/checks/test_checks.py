@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
+from dataclasses import replace
+from importlib import import_module
+
 import pytest
 
+import appliance.checks
 from appliance.checks import CHECKS
 from appliance.domain.preflight import Finding, Outcome
 from appliance.services import preflight
 from bundles.release import Release
 from tests.nodes import node
-from tests.unit.checks.releases import CPU, CUDA, CUDA_WITHOUT_DRIVER
+from tests.unit.checks.releases import CPU, CUDA, CUDA_WITHOUT_DKMS, CUDA_WITHOUT_DRIVER
 
 BY_ID = {check.id: check for check in CHECKS}
 
@@ -39,6 +45,28 @@ REFUSED = [
     ("gpu-recovery", "wrong-recovery", CUDA),
     ("secure-boot", "wrong-secure-boot", CUDA_WITHOUT_DRIVER),
     ("gateway-port", "wrong-port", CUDA),
+    ("package-database", "wrong-broken-packages", CUDA),
+    ("cgroup-v2", "wrong-cgroup", CUDA),
+    ("accounts", "wrong-accounts", CUDA),
+    ("memory-ecc", "wrong-memory-ecc", CUDA),
+    ("inodes", "wrong-inodes", CUDA),
+    ("boot-room", "wrong-boot", CUDA),
+    ("writable", "wrong-read-only", CUDA),
+    ("file-system", "wrong-file-system", CUDA),
+    ("one-file-system", "wrong-two-file-systems", CUDA),
+    ("driver-versions", "wrong-driver-versions", CUDA),
+    ("kernel-headers", "wrong-headers", CUDA),
+    ("dkms", "wrong-dkms", CUDA_WITHOUT_DKMS),
+    ("gpu-fit", "wrong-fit", CUDA),
+    ("gpu-programs", "wrong-gpu-programs", CUDA),
+    ("gpu-ecc-errors", "wrong-ecc-errors", CUDA),
+    ("gpu-retired-pages", "wrong-retired-pages", CUDA),
+    ("fabric-manager", "wrong-fabric-manager", CUDA),
+    ("fabric-manager", "wrong-no-fabric-manager", CUDA),
+    ("gpu-fabric", "wrong-fabric", CUDA),
+    ("trust-root", "wrong-no-root", CUDA),
+    ("lockdown", "wrong-lockdown", CUDA_WITHOUT_DRIVER),
+    ("fapolicyd", "wrong-fapolicyd", CUDA),
 ]
 
 WARNED = [
@@ -59,7 +87,50 @@ WARNED = [
     ("secure-boot", "wrong-secure-boot", CUDA),
     ("fips", "odd-fips", CUDA),
     ("default-route", "odd-route", CUDA),
+    ("virtualization", "odd-container", CUDA),
+    ("pending-reboot", "odd-reboot", CUDA),
+    ("unattended-upgrades", "odd-unattended", CUDA),
+    ("time-zone", "odd-time-zone", CUDA),
+    ("locale", "odd-locale", CUDA),
+    ("umask", "odd-umask", CUDA),
+    ("journal", "odd-journal", CUDA),
+    ("accounts", "odd-accounts", CUDA),
+    ("remains", "odd-remains", CUDA),
+    ("memory-ecc", "odd-memory-ecc", CUDA),
+    ("numa", "odd-numa", CUDA),
+    ("huge-pages", "odd-huge-pages", CUDA),
+    ("swap", "odd-swap", CUDA),
+    ("open-files", "odd-open-files", CUDA),
+    ("file-system", "odd-file-system", CUDA),
+    ("disk-latency", "odd-slow-disk", CUDA),
+    ("disk-latency", "odd-unmeasured", CUDA),
+    ("time-to-import", "odd-slow-disk", CUDA),
+    ("time-to-import", "odd-unmeasured", CUDA),
+    ("time-to-load", "odd-slow-disk", CUDA),
+    ("driver-flavour", "odd-closed-modules", CUDA),
+    ("next-kernel", "odd-next-kernel", CUDA),
+    ("gpu-vbios", "odd-vbios", CUDA),
+    ("gpu-pending-modes", "odd-pending-modes", CUDA),
+    ("gpu-temperature", "odd-hot", CUDA),
+    ("gpu-clocks", "odd-clocks", CUDA),
+    ("gpu-power-limit", "odd-power-limit", CUDA),
+    ("gpu-nvlink-pairs", "odd-two-bridges", CUDA),
+    ("gpu-p2p", "odd-p2p", CUDA),
+    ("fabric-manager", "odd-fabric-manager", CUDA),
+    ("gpu-pcie-generation", "odd-pcie-generation", CUDA),
+    ("acs", "odd-acs", CUDA),
+    ("iommu", "odd-iommu", CUDA),
+    ("lockdown", "wrong-lockdown", CUDA),
+    ("selinux", "odd-selinux", CUDA),
+    ("other-engines", "odd-other-engine", CUDA),
+    ("container-engines", "odd-docker", CUDA),
+    ("other-firewalls", "odd-firewalld", CUDA),
+    ("network-link", "odd-no-link", CUDA),
+    ("name-servers", "odd-name-servers", CUDA),
+    ("hostname", "odd-hostname", CUDA),
 ]
+
+RIGHT = ["four-h100", "four-h200", "four-h200-nvl", "eight-h100-hgx"]
 
 
 def ask(check: str, name: str, release: Release | None) -> Finding:
@@ -86,7 +157,7 @@ def test_an_odd_node_is_warned_of_and_let_through(check: str, name: str, release
     assert finding.remedy
 
 
-@pytest.mark.parametrize("name", ["four-h100", "four-h200"])
+@pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("check", [check.id for check in CHECKS])
 def test_a_right_gpu_node_passes_every_check(check: str, name: str) -> None:
     finding = ask(check, name, CUDA)
@@ -98,10 +169,26 @@ def test_a_right_gpu_node_passes_every_check(check: str, name: str) -> None:
     assert finding.required
 
 
-def test_every_check_can_refuse_or_warn() -> None:
+def test_every_check_can_refuse_or_warn_and_there_are_sixty_at_least() -> None:
     seen = {check for check, _, _ in REFUSED + WARNED}
 
     assert seen == set(BY_ID)
+    assert len(CHECKS) >= 60
+
+
+def test_every_module_of_the_package_that_asks_something_is_asked() -> None:
+    asking = {
+        module.ID
+        for info in pkgutil.iter_modules(appliance.checks.__path__)
+        if hasattr(module := import_module(f"appliance.checks.{info.name}"), "evaluate")
+    }
+
+    assert asking == set(BY_ID)
+
+
+def test_every_check_says_why_it_is_asked_in_one_sentence() -> None:
+    for check in CHECKS:
+        assert re.fullmatch(r"[A-Z].+[^.]\.", check.why), check.id
 
 
 def test_a_release_for_the_cpu_passes_on_a_node_without_gpus() -> None:
@@ -122,6 +209,41 @@ def test_a_new_node_whose_driver_is_on_the_medium_may_go_on() -> None:
 
     assert preflight.blocking(findings) == ()
     assert any(f.check == "gpu-driver" and f.outcome is Outcome.WARN for f in findings)
+
+
+def test_a_new_node_whose_kernel_the_release_has_headers_for_gets_its_driver_built() -> None:
+    findings = {f.check: f for f in preflight.evaluate(node("new-node"), CUDA)}
+
+    assert not any(f.blocking for f in findings.values())
+    assert findings["kernel-headers"].observed == "in the release"
+    assert findings["dkms"].observed == "in the release"
+
+
+def test_a_kernel_without_headers_names_those_that_the_release_carries() -> None:
+    finding = ask("kernel-headers", "wrong-headers", CUDA)
+
+    assert "6.1.0-41-amd64" in finding.observed
+    assert "common" not in finding.observed
+    assert "linux-headers-6.1.0-56-amd64" in finding.remedy
+
+
+def test_the_fit_shows_weights_cache_and_what_remains_in_numbers() -> None:
+    finding = ask("gpu-fit", "four-h100", CUDA)
+
+    assert "weights take 134.0 GB" in finding.observed
+    assert "131,072 tokens" in finding.observed
+
+
+def test_a_virtual_machine_keeps_its_access_control() -> None:
+    facts = replace(node("odd-acs"), virtualization="machine")
+
+    assert BY_ID["acs"].evaluate(facts, CUDA).outcome is Outcome.PASS
+
+
+def test_an_import_that_finds_everything_in_the_store_takes_no_time() -> None:
+    held = replace(node("odd-slow-disk"), stored_sha256=frozenset(file.sha256 for file in CUDA.files))
+
+    assert BY_ID["time-to-import"].evaluate(held, CUDA).observed == "nothing to copy"
 
 
 def test_a_port_held_by_our_own_gateway_is_no_obstacle() -> None:

@@ -103,6 +103,33 @@ def test_errors_rows_links_heat_and_mig_are_told(library: Path, tmp_path: Path) 
     assert gpus[2]["ecc_uncorrected"] == 0
 
 
+def test_links_peers_and_modes_to_come_are_told(library: Path, tmp_path: Path) -> None:
+    reading = read(library, "1:p2p\n2:pending\n3:slot\n3:capped\n", tmp_path)
+
+    gpus = reading["gpus"]
+    addresses = [gpu["pci_bus_id"] for gpu in gpus]
+    assert gpus[0]["nvlink_peers"] == addresses[1:]
+    assert (gpus[0]["p2p_nvlink"], gpus[0]["p2p_pcie"]) == ([2, 3], [2, 3])
+    assert (gpus[1]["p2p_nvlink"], gpus[1]["p2p_pcie"]) == ([], [])
+    assert (gpus[2]["ecc_enabled"], gpus[2]["ecc_pending"]) == (True, False)
+    assert (gpus[2]["mig_enabled"], gpus[2]["mig_pending"]) == (False, True)
+    assert (gpus[3]["pcie_generation_maximum"], gpus[3]["pcie_generation_gpu"]) == (4, 5)
+    assert (gpus[3]["power_limit_w"], gpus[3]["power_limit_default_w"]) == (350.0, 700.0)
+    assert gpus[0]["retired_pages"] is None
+    assert gpus[0]["clocks_event_reasons"] == ["idle"]
+    assert gpus[0]["compute_pids"] == []
+    assert gpus[0]["vbios_version"] == "96.00.9F.00.01"
+    assert {gpu["fabric_state"] for gpu in gpus} == {"not-supported"}
+
+
+def test_switches_have_a_fabric_and_a_gpu_that_has_not_joined_it_is_told(library: Path, tmp_path: Path) -> None:
+    reading = read(library, "switches=yes\n2:fabric\n", tmp_path)
+
+    assert [gpu["fabric_state"] for gpu in reading["gpus"]] == ["completed", "completed", "in-progress", "completed"]
+    assert {gpu["fabric_health"] for gpu in reading["gpus"]} == {"healthy"}
+    assert {tuple(gpu["nvlink_peers"]) for gpu in reading["gpus"]} == {("switch",)}
+
+
 @pytest.mark.parametrize(
     ("driver", "words"),
     [("none", "kernel module is not loaded"), ("mismatch", "of different versions")],

@@ -61,6 +61,23 @@ OPTIONAL = [
     "recovery_action",
     "pcie_width",
     "pcie_width_maximum",
+    "ecc_pending",
+    "mig_pending",
+    "vbios_version",
+    "board_part_number",
+    "power_limit_default_w",
+    "pcie_generation",
+    "pcie_generation_maximum",
+    "pcie_generation_gpu",
+    "nvlink_peers",
+    "fabric_state",
+    "fabric_health",
+    "rows_remapped_uncorrected",
+    "retired_pages",
+    "retired_pages_pending",
+    "clocks_event_reasons",
+    "compute_pids",
+    "numa_node",
 ]
 
 
