@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bundles.trust import TrustStore, Verified
 
 DEFAULT_STATE = Path("/var/lib/leeward/trust")
+DEFAULT_STORE = Path("/var/lib/leeward/store")
 TPM = Path("/dev/tpmrm0")
 """This node's TPM; its counter is for this node's own state, not for another that `--state` names."""
 
@@ -42,15 +43,19 @@ def inspect_command(voice: Voice, medium: Path) -> None:
 @click.option("--root", "root_file", type=FILE, help="A root.json that you trust already.")
 @click.option("--root-fingerprint", metavar="HEX", help="SHA-256 of the first root, from paper.")
 @click.option("--state", type=FOLDER, help=f"A site's trusted state.  [default: {DEFAULT_STATE}]")
+@click.option("--store", type=FOLDER, default=DEFAULT_STORE, show_default=True, help="What a delta builds on.")
 @speaking
 def verify_command(
-    voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None
+    voice: Voice, medium: Path, *, root_file: Path | None, root_fingerprint: str | None, state: Path | None, store: Path
 ) -> None:
-    """Verify signatures, rules and every byte of the bundle on MEDIUM. Changes nothing."""
+    """Verify signatures, rules and every byte of the bundle on MEDIUM. Changes nothing.
+
+    A delta is verified together with the node's store that it was made for.
+    """
     if sum(given is not None for given in (root_file, root_fingerprint, state)) > 1:
         raise click.UsageError("give only one of --root, --root-fingerprint and --state")
     try:
-        _verify(voice, medium, root_file, root_fingerprint, state)
+        _verify(voice, medium, root_file, root_fingerprint, state, store=store)
     except LeewardError as error:
         voice.fail(error, verdict="REFUSED: this medium was not verified.")
 
@@ -121,8 +126,9 @@ def _root_bytes(path: Path) -> bytes:
 
 
 def _verify(
-    voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None
+    voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None, *, store: Path
 ) -> None:
+    from bundles.delta.rebuild import open_delta  # noqa: PLC0415  keeps `inspect` quick
     from bundles.layout import open_bundle  # noqa: PLC0415  keeps `inspect` quick
     from bundles.verify import verify_content  # noqa: PLC0415  the same
 
@@ -131,7 +137,8 @@ def _verify(
         verified = trust.check(opened, now=datetime.now(UTC))
     _tell_evidence(voice, verified)
     _describe(voice, verified.release)
-    difference = verify_content(opened, verified.release, progress=voice.progress)
+    content = open_delta(opened, store) or opened
+    difference = verify_content(content, verified.release, progress=voice.progress)
     voice.end_progress()
     if difference:
         raise ContentMismatch(

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from bundles.cli import bundle
 from bundles.delta.blocks import PREFIX
 from bundles.keys import Keyring
+from bundles.layout import open_bundle
 from tests.support.small_bundles import NOW
 from tests.unit.delta.conftest import SHARD, Journey
 from tests.unit.delta.weights import many, safetensors_file
@@ -61,6 +62,22 @@ def test_a_delta_is_made_from_a_checked_inventory_and_says_what_it_is_worth(
     assert (installed.import_delta(tmp_path / "delta") / SHARD).read_bytes() == safetensors_file(
         many(changed=frozenset({3}))
     )
+
+
+def test_a_delta_is_verified_with_the_store_it_was_made_for_and_no_other(
+    installed: Journey, keyring: Keyring, tmp_path: Path
+) -> None:
+    report = installed.delta(open_bundle(tmp_path / "bundle-2"))
+    root = ["--root", keyring.directory / "1.root.json"]
+
+    here = run("verify", report.folder, *root, "--store", installed.site.folder / "store")
+    elsewhere = run("verify", report.folder, *root, "--store", tmp_path / "nowhere")
+
+    assert here.exit_code == 0, here.output
+    assert "VERIFIED: all 8 files" in here.output
+    assert elsewhere.exit_code == 2
+    assert "REFUSED" in elsewhere.output
+    assert "does not fit this store" in elsewhere.output
 
 
 def test_codes_carry_a_receipt_to_where_the_old_bundle_is(installed: Journey, site_keys: Path, tmp_path: Path) -> None:
