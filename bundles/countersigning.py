@@ -25,7 +25,7 @@ from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
 
 from bundles.digest import is_sha256_hex, sha256_hex
-from bundles.errors import ContentMismatch, MediaMissing, SignatureRefused
+from bundles.errors import ContentMismatch, MediaMissing, ReleaseExpired, SignatureRefused
 from bundles.keys import Keyring, key_name
 from bundles.layout import METADATA, RELEASE_SUFFIX, TARGETS, Bundle
 from bundles.refusal import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, RoleEvidence, evidence_of, refusals_of_tuf
@@ -144,17 +144,23 @@ def collect(pending: Pending, others: Iterable[bytes]) -> Pending:
     return _adopt(pending, metadata.to_bytes())
 
 
-def seal_pending(pending: Pending, keyring: Keyring, *, now: datetime, expiry: Expiry | None = None) -> RoleEvidence:
-    """Close the bundle: put snapshot and timestamp over a release that enough have signed.
+def seal_pending(pending: Pending, keyring: Keyring, *, now: datetime) -> RoleEvidence:
+    """Close the bundle: put snapshot and timestamp over a release that enough have signed, valid as long as it is.
 
-    Raises SignatureRefused with who is missing, or where the keyring lacks the keys, KeyLocked.
+    Raises SignatureRefused with who is missing, or where the keyring lacks the keys, ReleaseExpired, KeyLocked.
     """
     evidence = pending.evidence
     if not evidence.passed:
         raise SignatureRefused(
             detail=str(evidence), remedy="Let the missing signers run `leeward bundle sign`, then seal again."
         )
-    sealed = seal(pending.targets_json, keyring, expiry=expiry or Expiry(), now=now)
+    days = (evidence.expires - now).days
+    if days < 1:
+        raise ReleaseExpired(
+            detail=f"the release is valid until {evidence.expires:%Y-%m-%d}",
+            remedy="Build it again, and let it be signed anew.",
+        )
+    sealed = seal(pending.targets_json, keyring, expiry=Expiry(snapshot_days=days, timestamp_days=days), now=now)
     for name in sorted(sealed):  # timestamp.json comes last: from then on it is a bundle
         _write(pending.bundle.path / METADATA / name, sealed[name])
     return evidence

@@ -177,6 +177,17 @@ def _tell_evidence(voice: Voice, verified: Verified) -> None:
         known_epoch=verified.known_epoch,
         reference_time=verified.reference_time.isoformat(),
     )
+    if verified.approved_by:
+        names = ", ".join(verified.approved_by)
+        voice.say(f"  approved here by {names}", "approved", by=verified.approved_by)
+    for one in verified.overrides:
+        voice.say(
+            f"  {one.approval.action.upper()} by {one.approver}: {one.approval.reason}",
+            "override",
+            action=one.approval.action,
+            by=one.approver,
+            reason=one.approval.reason,
+        )
 
 
 def _describe(voice: Voice, release: Release) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from bundles.publish import publish
 from bundles.tokens import public_key
 from tests.support.small_bundles import NOW, blank_release, tree
 from tests.unit.bundles.site import Site, flip_bit
+from tests.unit.bundles.test_recipe_and_build import recipe  # noqa: F401  a fixture
 from tests.unit.trust.conftest import MODULE, PIN, Token
 
 PASSPHRASE = "seven grey boats leave at dawn"  # noqa: S105  of keys that live as long as this test
@@ -149,6 +151,32 @@ def open_release(medium: Path) -> dict[str, list[dict[str, str]]]:
     return plain
 
 
+def test_a_release_goes_from_the_recipe_over_two_signers_to_the_verdict(
+    tmp_path: Path,
+    recipe: Path,  # noqa: F811  the fixture
+    locked: Keyring,
+) -> None:
+    medium, build_keys = tmp_path / "medium", tmp_path / "build-keys"
+    shutil.copytree(locked.directory, build_keys)
+    for path in (*build_keys.glob("root-*.pem"), *build_keys.glob("targets-*.pem")):
+        path.unlink()
+    made = ("build", recipe, "--out", medium, "--keys", build_keys, "--cache", tmp_path / "cache")
+
+    alone = with_secret(*made)
+    built = with_secret(*made, "--unsigned")
+    for name in ("targets-1", "targets-2"):
+        assert with_secret("sign", medium, "--key", locked.directory / f"{name}.pem").exit_code == 0
+    assert with_secret("seal", medium, "--keys", build_keys).exit_code == 0
+    verified = run("verify", medium, "--root-fingerprint", locked.fingerprint)
+
+    assert alone.exit_code == 4
+    assert "role targets needs 2 keys" in alone.output
+    assert "NOT SIGNED" in built.output
+    assert "signatures" in built.output  # Model Signing, by the build host's weights key
+    assert verified.exit_code == 0
+    assert "not signed by targets-3" in verified.output
+
+
 def test_a_signature_from_a_copy_is_taken_at_the_seal(tmp_path: Path, keyring: Keyring) -> None:
     medium = pending(tmp_path, keyring)
     run("sign", medium, "--key", keyring.directory / "targets-1.pem")
@@ -272,6 +300,10 @@ def test_an_override_needs_a_reason_two_people_and_a_need(
     assert [result.exit_code for result in (idle, mute, plain, *signed)] == [4, 2, 4, 0, 0]
     assert "nothing needs override-rollback" in idle.output
     assert "needs a reason" in mute.output
+    verified = run("verify", old, "--state", state)
+    assert verified.exit_code == 0
+    assert "approved here by ada" in verified.output
+    assert f"OVERRIDE-ROLLBACK by ben: {REASON}" in verified.output
     assert site.import_(old).is_dir()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bundles.countersigning import (
     seal_pending,
 )
 from bundles.digest import sha256_hex
-from bundles.errors import ContentMismatch, LeewardError, MediaMissing, ReleaseInvalid, SignatureRefused
+from bundles.errors import ContentMismatch, LeewardError, MediaMissing, ReleaseExpired, ReleaseInvalid, SignatureRefused
 from bundles.keys import Keyring
 from bundles.layout import METADATA, TARGETS, open_bundle
 from bundles.private_keys import no_secret
@@ -304,3 +305,21 @@ def test_the_build_host_cannot_sign_a_release_at_once(tmp_path: Path, build_host
         publish(tree(), blank_release(), build_host, out=tmp_path / "forged", now=NOW)
 
     assert not (tmp_path / "forged").exists()
+
+
+def test_the_seal_is_valid_as_long_as_what_was_signed(
+    tmp_path: Path, keyring: Keyring, build_host: Keyring, site: Site
+) -> None:
+    out = tmp_path / "short"
+    expiry = Expiry(targets_days=30)
+    medium = publish(tree(), blank_release(), build_host, out=out, now=NOW, unsigned=True, expiry=expiry).folder
+    for name in SIGNERS[:2]:
+        sign(medium, keyring, name)
+
+    with pytest.raises(ReleaseExpired):
+        seal_pending(open_pending(medium), build_host, now=NOW + timedelta(days=30))
+    assert not (medium / METADATA / "timestamp.json").exists()
+
+    seal_pending(open_pending(medium), build_host, now=NOW + timedelta(days=10))
+    roles = site.trust.check(open_bundle(medium), now=NOW + timedelta(days=10)).roles
+    assert {role.expires for role in roles if role.role != "root"} == {NOW + timedelta(days=30)}
