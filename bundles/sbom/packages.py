@@ -26,6 +26,7 @@ _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER_BYTES = 60
 _TEXT_NAME = re.compile(r"(LICEN[CS]E|COPYING|NOTICE|COPYRIGHT|AUTHORS)([._-].*)?", re.IGNORECASE)
 _SHORT = 80
+_DEB_NAME = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([A-Za-z0-9.+~:%-]+)_([a-z0-9-]+)\.deb")
 _DEP5_LICENSE = re.compile(r"^License:[ \t]*(\S[^\n]*)$", re.MULTILINE)
 
 
@@ -80,7 +81,7 @@ def read_deb(path: Path) -> Package:
             members = _ar_members(stream)
             control = _tar_file(stream, members, "control.tar", "", "control")
             if not isinstance(control, bytes):
-                raise _unreadable(path, "its control file cannot be read")
+                return _from_file_name(path, members)
             fields = _headers(control)
             name, version = str(fields.get("Package", "")), str(fields.get("Version", ""))
             copyright_file = _tar_file(stream, members, "data.tar", f"usr/share/doc/{name}", "copyright")
@@ -89,15 +90,34 @@ def read_deb(path: Path) -> Package:
     if not name or not version:
         raise _unreadable(path, "its control file names no package and version")
     text = _decoded(copyright_file) if isinstance(copyright_file, bytes) else ""
+    return _debian(
+        name,
+        version,
+        str(fields.get("Architecture", "all")),
+        text=text,
+        texts_of=copyright_file if isinstance(copyright_file, str) else None,
+    )
+
+
+def _from_file_name(path: Path, members: dict[str, tuple[int, int]]) -> Package:
+    """Return what the name says of a package that is packed with zstd, which Python 3.11 cannot unpack."""
+    match = _DEB_NAME.fullmatch(path.name)
+    if match is None or "control.tar.zst" not in members:
+        raise _unreadable(path, "its control file cannot be read")
+    name, version, architecture = match.groups()
+    return _debian(name, version.replace("%3a", ":"), architecture, text="", texts_of=None)
+
+
+def _debian(name: str, version: str, architecture: str, *, text: str, texts_of: str | None) -> Package:
     quoted = version.replace("+", "%2B").replace(":", "%3A")
     return Package(
         name=name,
         version=version,
-        purl=f"pkg:deb/debian/{name.replace('+', '%2B')}@{quoted}?arch={fields.get('Architecture', 'all')}",
+        purl=f"pkg:deb/debian/{name.replace('+', '%2B')}@{quoted}?arch={architecture}",
         expression=None,
         license_names=tuple(dict.fromkeys(map(str.strip, _DEP5_LICENSE.findall(text)))),
         texts=(text,) if text else (),
-        texts_of=copyright_file if isinstance(copyright_file, str) else None,
+        texts_of=texts_of,
     )
 
 

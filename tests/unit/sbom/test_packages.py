@@ -137,6 +137,17 @@ def test_what_is_no_debian_package_is_refused(tmp_path: Path, content: bytes, to
         read_deb(path)
 
 
+def test_a_debian_package_packed_with_zstd_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / "nvidia-open_1%3a580.65.06-1_amd64.deb"
+    path.write_bytes(b"!<arch>\n" + ar_member("control.tar.zst", b"1234"))
+
+    found = read_deb(path)
+
+    assert (found.name, found.version) == ("nvidia-open", "1:580.65.06-1")
+    assert found.purl == "pkg:deb/debian/nvidia-open@1%3A580.65.06-1?arch=amd64"
+    assert (found.license_names, found.texts) == ((), ())
+
+
 def test_a_debian_package_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="names no package"):
         read_deb(deb(tmp_path, "Architecture: all\n"))
