@@ -22,11 +22,14 @@ from bundles import pair, safetensors
 from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
 from bundles.release import LEAF_BYTES, FileEntry, Release
 from bundles.transfer import folder_descriptor, fsync_folder, hash_in_pieces, read_into, write_from
+from bundles.verity import protect
 
 MANIFEST = "release.json"
 MARGIN_BYTES = 64 * 1024 * 1024
 """Room for folders, links and the file system's own needs."""
 
+_VERITY_SHARE = 120
+"""fs-verity's hash tree takes a 126th of a file (32 bytes for each 4,096, and its upper levels)."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -69,6 +72,9 @@ class StagedFile:
             self.final.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             self.path.replace(self.final)
             fsync_folder(self.final.parent)
+            os.close(self.descriptor)
+            self.descriptor = -1
+        protect(self.final)  # after its writer is closed; where that is not possible, the scrub watches alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +107,12 @@ class Store:
         with storing(path):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
+        staged = StagedFile(path, self.path(entry.sha256), entry, descriptor, os.fstat(descriptor).st_size)
         try:
-            yield StagedFile(path, self.path(entry.sha256), entry, descriptor, os.fstat(descriptor).st_size)
+            yield staged
         finally:
-            os.close(descriptor)
+            if staged.descriptor >= 0:
+                os.close(staged.descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,19 +223,39 @@ class SlotBuilder:
             fsync_folder(link.parent)
 
 
-def check_room(entries: Iterable[FileEntry], *, store: Store, staging: Path) -> None:
-    """Compute what an import needs at its peak; raises StoreFull with both numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What an import needs more at its peak, and what is free, in bytes."""
+
+    needed_bytes: int
+    free_bytes: int
+
+
+def find_room(files: Iterable[FileEntry], *, store: Store, staging: Path) -> Room:
+    """Compute what importing `files` needs; there is no second copy, as a file is staged where it stays.
+
+    A kept file that turns out to be damaged needs its size more until it is replaced; that is known
+    when it was read. Raises StoreUnusable.
+    """
     needed = MARGIN_BYTES
-    for entry in entries:
-        kept = _size(store.path(entry.sha256))
-        staged = _size(staging / f"{entry.sha256}.partial")
-        needed += 0 if kept == entry.size_bytes else max(0, entry.size_bytes - staged)
-    with folder_descriptor(store.folder) as descriptor:
+    for entry in {entry.sha256: entry for entry in files}.values():
+        kept = _status(store.path(entry.sha256))
+        if kept is None or kept.st_size != entry.size_bytes:
+            staged = _status(staging / f"{entry.sha256}.partial")
+            held = 0 if staged is None else min(staged.st_size, 512 * staged.st_blocks)
+            needed += max(0, entry.size_bytes - held) + entry.size_bytes // _VERITY_SHARE
+    folder = next(folder for folder in (store.folder, *store.folder.parents) if folder.is_dir())
+    with storing(folder), folder_descriptor(folder) as descriptor:
         status = os.fstatvfs(descriptor)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
+    return Room(needed_bytes=needed, free_bytes=status.f_bavail * status.f_frsize)
+
+
+def check_room(files: Iterable[FileEntry], *, store: Store, staging: Path) -> None:
+    """Raise StoreFull with both numbers where the room that an import needs is not there."""
+    room = find_room(files, store=store, staging=staging)
+    if room.free_bytes < room.needed_bytes:
         raise StoreFull(
-            detail=f"the import needs {needed:,} bytes more; {store.folder} has {free:,} free",
+            detail=f"the import needs {room.needed_bytes:,} bytes more; {store.folder} has {room.free_bytes:,} free",
             remedy="Free space on that file system, or remove a slot that is no longer needed; then import again.",
         )
 
@@ -277,8 +305,8 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _size(path: Path) -> int:
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.lstat().st_size
+        return path.lstat()
     except OSError:
-        return 0
+        return None

@@ -28,6 +28,7 @@ from bundles.release import FileEntry, Release
 from bundles.store import SlotBuilder, StagedFile, Store, check_room, holds_leaf
 from bundles.transfer import IsCanceled, Meter, Progress, hash_in_pieces, never, share, silent
 from bundles.trust import Verified
+from bundles.verity import protect
 
 
 def verify_content(
@@ -234,6 +235,7 @@ class _Kept:
             return
         descriptor = self._descriptor
         _check_header(self.entry, lambda offset, length: read_at(descriptor, length, offset, self.entry.path))
+        protect(self.store.path(self.entry.sha256))  # in case a kill came before it
         self.is_whole = True
 
 

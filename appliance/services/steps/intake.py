@@ -25,7 +25,9 @@ from bundles.errors import ReleaseInvalid, StoreUnusable
 from bundles.media.opening import open_media
 from bundles.media.taking import import_media
 from bundles.release import BundleKind, Release
+from bundles.store import Store, find_room
 from bundles.trust import TrustStore, Verified
+from bundles.verity import protection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,9 @@ class ImportStep:
         signers = "; ".join(str(role) for role in verified.roles)
         context.emit(LogLine(text=f"{release.name} {release.version}, epoch {release.epoch}: {signers}"))
         self._record_overrides(context, verified)
+        room = find_room(release.files, store=Store(self._places.store / "sha256"), staging=self._places.staging)
+        needed, free = room.needed_bytes / 1e9, room.free_bytes / 1e9
+        context.emit(LogLine(text=f"needs {needed:.1f} GB of disk at its peak, {free:.1f} GB are free"))
 
         def progress(what: str, done: int, total: int) -> None:
             context.emit(Progressed(step=StepName.IMPORT, label=what, done=done, total=total, unit=Unit.BYTES))
@@ -86,6 +91,8 @@ class ImportStep:
                 remedy="Look at the disk (`journalctl -k`), then import again; the release is not active.",
             ) from error
         self._slots.await_activation(release.slot)
+        slot = self._places.slots / release.slot
+        context.emit(LogLine(text=str(protection(slot / entry.path for entry in release.files))))
         self._record(context, verified)
         return f"{release.name} {release.version}, epoch {release.epoch}, {release.size_bytes / 1e9:.1f} GB verified"
 
