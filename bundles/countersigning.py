@@ -18,14 +18,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
 
 from bundles.digest import is_sha256_hex, sha256_hex
-from bundles.errors import ContentMismatch, MediaMissing, ReleaseExpired, SignatureRefused
+from bundles.errors import ContentMismatch, MediaMissing, ReleaseExpired, ReleaseInvalid, SignatureRefused
 from bundles.keys import Keyring, key_name
 from bundles.layout import METADATA, RELEASE_SUFFIX, TARGETS, Bundle
 from bundles.refusal import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, RoleEvidence, evidence_of, refusals_of_tuf
@@ -37,6 +37,7 @@ from bundles.verify import verify_content
 
 _ROOT = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
 _TARGETS = re.compile(r"[1-9][0-9]{0,9}\.targets\.json")
+_CLOCKS_DIFFER = timedelta(days=1)
 _COPY = "Do not sign. Compare this copy with the one on the build host, and build again if they differ."
 
 
@@ -106,6 +107,7 @@ def add_signature(
     pending: Pending,
     signer: Signer,
     *,
+    now: datetime,
     upstream: Mapping[str, str] | None = None,
     progress: Progress = silent,
     is_canceled: IsCanceled = never,
@@ -113,13 +115,20 @@ def add_signature(
     """Read every byte of the medium, and sign only if all is as `release.json` says.
 
     `upstream` are digests by path that the signer got another way (`read_sums`); each must be among
-    the files. Raises ContentMismatch, SignatureRefused for a key that may not sign releases,
-    MediaMissing, KeyLocked, Canceled; after any of them nothing was signed.
+    the files. `now` is the signer's own clock: a release from the future would become the latest
+    time of every site that takes it. Raises ContentMismatch, ReleaseInvalid, SignatureRefused for a
+    key that may not sign releases, MediaMissing, KeyLocked, Canceled; after any of them nothing was signed.
     """
     if signer.public_key.keyid not in pending.signer_keys:
         raise SignatureRefused(
             detail=f"{key_name(signer.public_key)} is no release signer of root version {pending.root.version}",
             remedy="Sign with one of " + ", ".join(sorted(map(key_name, pending.signer_keys.values()))) + ".",
+        )
+    if pending.release.created_at > now + _CLOCKS_DIFFER:
+        raise ReleaseInvalid(
+            detail=f"the release was made at {pending.release.created_at:%Y-%m-%d %H:%M} UTC; "
+            f"it is {now:%Y-%m-%d %H:%M} UTC here",
+            remedy="Do not sign. Correct the build host's clock and build again, or correct this clock.",
         )
     check_upstream(pending.release, upstream or {})
     difference = verify_content(pending.bundle, pending.release, progress=progress, is_canceled=is_canceled)

@@ -261,7 +261,9 @@ class TrustStore:
         if older:
             _check_older(release, policy)
         files = {**state.files, **{n: c for n, c in refreshed.state.items() if not older or n.startswith(ROOT_HISTORY)}}
-        files[POLICY] = codec.canonical_json(codec.to_plain(_advanced(policy, release, reference)))
+        # who overrides an expiry says that the clock may be wrong: it must not become the latest time then
+        seen = reference if Action.OVERRIDE_EXPIRY not in used else policy.time if policy else BEGINNING
+        files[POLICY] = codec.canonical_json(codec.to_plain(_advanced(policy, release, seen)))
         return Verified(
             release=release,
             release_json=refreshed.release_json,

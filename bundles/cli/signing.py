@@ -41,7 +41,7 @@ def sign_command(
     _tell_release(voice, pending)
     upstream = read_sums(against.read_text(encoding="utf-8")) if against else {}
     signer = opened_as(pending.signer_keys.values(), reference, secrets(secret_descriptor))
-    signed = add_signature(pending, signer, upstream=upstream, progress=voice.progress)
+    signed = add_signature(pending, signer, now=datetime.now(UTC), upstream=upstream, progress=voice.progress)
     voice.end_progress()
     voice.say(
         f"All {len(pending.release.files)} files, {pending.release.size_bytes:,} bytes, are as release.json says.",

@@ -204,7 +204,7 @@ def test_no_override_lets_a_wrong_signature_or_a_wrong_byte_in(
     assert (free.slots(), free.policy) == before
 
 
-def test_two_people_let_an_expired_release_in_and_the_time_stays_true(
+def test_two_people_let_an_expired_release_in_and_the_latest_time_does_not_move(
     tmp_path: Path, keyring: Keyring, free: Site, people: dict[str, CryptoSigner]
 ) -> None:
     medium = release_at(tmp_path, keyring, 1)
@@ -221,8 +221,21 @@ def test_two_people_let_an_expired_release_in_and_the_time_stays_true(
     assert verified.reference_time == LATER
     free.import_(medium, now=LATER)
     assert free.policy is not None
-    assert free.policy.time == LATER
+    assert free.policy.time == NOW
     free.trust.check(open_bundle(medium), now=LATER).commit()  # killed after it counted: it can still end
+
+
+def test_an_override_under_a_clock_that_ran_ahead_does_not_poison_the_latest_time(
+    tmp_path: Path, keyring: Keyring, free: Site, people: dict[str, CryptoSigner]
+) -> None:
+    free.import_(release_at(tmp_path, keyring, 1))
+    medium = release_at(tmp_path, keyring, 2)
+    for name in ("ada", "ben"):
+        approve(free, medium, people[name], Action.OVERRIDE_EXPIRY)
+
+    free.import_(medium, now=NOW + timedelta(days=9000))
+
+    assert free.import_(release_at(tmp_path, keyring, 3), now=NOW).is_dir()
 
 
 def test_an_override_that_is_not_needed_is_not_used(

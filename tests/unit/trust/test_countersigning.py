@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,12 @@ def medium(tmp_path: Path, build_host: Keyring) -> Path:
     return publish(tree(), blank_release(), build_host, out=tmp_path / "medium", now=NOW, unsigned=True).folder
 
 
-def sign(medium: Path, keyring: Keyring, name: str, **options: dict[str, str]) -> Pending:
+def sign(
+    medium: Path, keyring: Keyring, name: str, *, now: datetime = NOW, upstream: dict[str, str] | None = None
+) -> Pending:
     pending = open_pending(medium)
     signer = opened_as(pending.signer_keys.values(), str(keyring.directory / f"{name}.pem"), no_secret)
-    return add_signature(pending, signer, **options)
+    return add_signature(pending, signer, now=now, upstream=upstream)
 
 
 def targets_file(medium: Path) -> Path:
@@ -168,7 +170,7 @@ def test_a_signer_object_of_another_role_is_refused_too(medium: Path, keyring: K
     (snapshot,) = keyring.signers("snapshot")
 
     with pytest.raises(SignatureRefused, match="snapshot is no release signer"):
-        add_signature(open_pending(medium), snapshot)
+        add_signature(open_pending(medium), snapshot, now=NOW)
 
     assert not_signed(medium)
 
@@ -323,3 +325,10 @@ def test_the_seal_is_valid_as_long_as_what_was_signed(
     seal_pending(open_pending(medium), build_host, now=NOW + timedelta(days=10))
     roles = site.trust.check(open_bundle(medium), now=NOW + timedelta(days=10)).roles
     assert {role.expires for role in roles if role.role != "root"} == {NOW + timedelta(days=30)}
+
+
+def test_a_release_from_the_future_is_not_signed(medium: Path, keyring: Keyring) -> None:
+    with pytest.raises(ReleaseInvalid, match="was made at 2026-11-24 08:00 UTC"):
+        sign(medium, keyring, "targets-1", now=NOW - timedelta(days=2))
+
+    assert not_signed(medium)

@@ -37,7 +37,7 @@ def test_a_release_signer_signs_on_a_token(tmp_path: Path, keyring: Keyring, sit
     for reference in (place, str(keyring.directory / "targets-2.pem")):
         pending = open_pending(medium)
         signer = opened_as(pending.signer_keys.values(), reference, lambda what: asked.append(what) or PIN)
-        add_signature(pending, signer)
+        add_signature(pending, signer, now=NOW)
     seal_pending(open_pending(medium), keyring, now=NOW)
 
     assert asked == [f"PIN of the token {LABEL}"]
