@@ -6,6 +6,10 @@ for a decision.
 
     [node]        name = "llm01"                # default: the kernel's host name
     [gateway]     host = "0.0.0.0"  port = 8443
+    [site]        time_servers = ["10.1.0.5"]          # IPv4 addresses; the firewall lets the node ask them
+    [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
+                  gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
+    [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
     [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
 """
 
@@ -13,19 +17,35 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from types import GenericAlias
+from typing import Any
 
 from appliance.domain.errors import ConfigInvalid
 
 ROOT_VARIABLE = "LEEWARD_ROOT"
 """Environment variable that moves every path below another root (tests, demonstrations)."""
 
-_KEYS: dict[str, dict[str, type]] = {
+_TEXTS = list[str]
+_NUMBERS = list[int]
+_KEYS: dict[str, dict[str, type | GenericAlias]] = {
     "node": {"name": str},
     "gateway": {"host": str, "port": int},
+    "site": {"time_servers": _TEXTS},
+    "firewall": {
+        "management_networks": _TEXTS,
+        "gateway_networks": _TEXTS,
+        "name_servers": _TEXTS,
+        "ssh_ports": _NUMBERS,
+        "address_leases": bool,
+    },
+    "hardening": {"ssh": bool},
     "simulation": {"nvml": str},
 }
+_TCP_PORTS = 65_535
 _REMEDY = "Correct /etc/leeward/leeward.toml (docs: admin guide, site configuration) and restart the service."
 
 
@@ -129,7 +149,7 @@ class GatewaySettings:
     port: int = 8443
 
     def __post_init__(self) -> None:
-        if not 0 < self.port <= 65_535:  # noqa: PLR2004  TCP's range
+        if not 0 < self.port <= _TCP_PORTS:
             raise ConfigInvalid(detail=f"gateway.port is {self.port}, not 1 to 65535.", remedy=_REMEDY)
 
 
@@ -141,6 +161,51 @@ class SimulationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirewallSettings:
+    """Who may reach the node and what the node may ask; the default is SSH and gateway for all, and nothing out.
+
+    Networks and addresses are IPv4: IPv6 is closed but for what a link needs.
+    """
+
+    management_networks: tuple[str, ...] = ()
+    gateway_networks: tuple[str, ...] = ()
+    time_servers: tuple[str, ...] = ()
+    name_servers: tuple[str, ...] = ()
+    ssh_ports: tuple[int, ...] = (22,)
+    address_leases: bool = True
+
+    def __post_init__(self) -> None:
+        wrong = [f"{text!r} is no IPv4 network" for text in self._networks if not _is_ipv4(IPv4Network, text)]
+        wrong += [f"{text!r} is no IPv4 address" for text in self._addresses if not _is_ipv4(IPv4Address, text)]
+        wrong += [f"SSH port {port} is not 1 to 65535" for port in self.ssh_ports if not 0 < port <= _TCP_PORTS]
+        if not self.ssh_ports:
+            wrong.append("firewall.ssh_ports is empty, which would shut every administrator out")
+        if wrong:
+            raise ConfigInvalid(detail=f"{'; '.join(wrong)}.", remedy=_REMEDY)
+
+    @property
+    def _networks(self) -> tuple[str, ...]:
+        return (*self.management_networks, *self.gateway_networks)
+
+    @property
+    def _addresses(self) -> tuple[str, ...]:
+        return (*self.time_servers, *self.name_servers)
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """The variables of the roles `firewall` and `base` that follow."""
+        return {
+            "base_time_servers": list(self.time_servers),
+            "firewall_ssh_sources": list(self.management_networks),
+            "firewall_gateway_sources": list(self.gateway_networks),
+            "firewall_time_servers": list(self.time_servers),
+            "firewall_name_servers": list(self.name_servers),
+            "firewall_ssh_ports": list(self.ssh_ports),
+            "firewall_address_leases": self.address_leases,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The site's decisions and the paths they apply to."""
 
@@ -148,6 +213,17 @@ class Settings:
     paths: Paths = field(default_factory=Paths)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
+    firewall: FirewallSettings = field(default_factory=FirewallSettings)
+    hardens_ssh: bool = True
+
+    @property
+    def role_variables(self) -> dict[str, object]:
+        """Variables of the roles that follow from the site's decisions."""
+        return {
+            **self.firewall.variables,
+            "firewall_gateway_port": self.gateway.port,
+            "hardening_ssh": self.hardens_ssh,
+        }
 
     @classmethod
     def load(cls, root: Path | None = None) -> Settings:
@@ -169,12 +245,27 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
     if wrong:
         raise ConfigInvalid(detail=f"{paths.config_file}: {'; '.join(wrong)}.", remedy=_REMEDY)
     nvml = tables.get("simulation", {}).get("nvml")
+    firewall = {**tables.get("firewall", {}), **tables.get("site", {})}
     return Settings(
         node_name=tables.get("node", {}).get("name", host_name),
         paths=paths,
         gateway=GatewaySettings(**tables.get("gateway", {})),
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
+        firewall=FirewallSettings(**_frozen(firewall)),
+        hardens_ssh=tables.get("hardening", {}).get("ssh", True),
     )
+
+
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _is_ipv4(kind: type[IPv4Network | IPv4Address], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _complaints(name: str, table: object) -> list[str]:
@@ -185,11 +276,27 @@ def _complaints(name: str, table: object) -> list[str]:
         return [f"{name} is not a table"]
     unknown = [f"unknown key {name}.{key}" for key in table if key not in known]
     mistyped = [
-        f"{name}.{key} is {type(value).__name__}, not {known[key].__name__}"
+        f"{name}.{key} is {_kind(value)}, not {_kind_name(known[key])}"
         for key, value in table.items()
-        if key in known and type(value) is not known[key]
+        if key in known and not _fits(value, known[key])
     ]
     return unknown + mistyped
+
+
+def _fits(value: object, kind: type | GenericAlias) -> bool:
+    if isinstance(kind, GenericAlias):
+        return isinstance(value, list) and all(type(each) is kind.__args__[0] for each in value)
+    return type(value) is kind
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return f"a list of {', '.join(sorted({type(each).__name__ for each in value})) or 'nothing'}"
+    return type(value).__name__
+
+
+def _kind_name(kind: type | GenericAlias) -> str:
+    return f"a list of {kind.__args__[0].__name__}" if isinstance(kind, GenericAlias) else kind.__name__
 
 
 def _text(path: Path) -> str:

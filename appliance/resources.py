@@ -6,6 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 
+def posture_table() -> str:
+    """Return the compliance table that ships with the appliance, as TOML."""
+    return files("appliance").joinpath("posture.toml").read_text(encoding="utf-8")
+
+
 def unit_file(name: str) -> Path:
     """Return the path of a systemd unit that ships with the appliance."""
     return Path(str(files("appliance").joinpath("units", name)))

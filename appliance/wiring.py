@@ -12,7 +12,7 @@ import os
 import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,9 @@ from appliance.adapters.ansible import AnsibleRunner
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.gateway import TlsGatewayProbe
 from appliance.adapters.host import DiskTimer, HostProbe, SystemdServices, certificate_not_after, redaction_key
+from appliance.adapters.host.egress import EgressTables
+from appliance.adapters.host.egress_record import EgressRecordFile
+from appliance.adapters.host.posture import probes
 from appliance.adapters.nvml import NvmlProbe
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.simulated import preload_mock_nvml
@@ -35,16 +38,20 @@ from appliance.adapters.vllm import VllmEngine
 from appliance.config import Paths, Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
+from appliance.domain.posture import items_from_toml
 from appliance.domain.usage import ApiKey
 from appliance.ports import DiskMeter, GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
+from appliance.resources import posture_table
 from appliance.services.compliance import Compliance
+from appliance.services.egress import EgressSource, EgressWatch
 from appliance.services.evidence import EvidencePorts
 from appliance.services.exports import EvidenceExports, ExportPlaces
 from appliance.services.health import Health, HealthPorts
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
+from appliance.services.posture import Posture
 from appliance.services.readiness import ReadinessProbe
 from appliance.services.steps import Step
 from appliance.services.steps.evidence import CollectStep, SignStep
@@ -71,6 +78,7 @@ class World:
     gateway: GatewayProbe
     ledger_owner: Callable[[], tuple[int, int]]
     simulated: tuple[str, ...]
+    egress: EgressSource = field(default_factory=EgressTables)
     meter: DiskMeter | None = None
 
 
@@ -115,6 +123,9 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
     slots = SlotFolder(paths.slots)
     audit, register = SqlAuditLog(database, clock), SqlLicenseRegister(database)
     readiness = ReadinessProbe(engine=world.engine, services=world.services, known_answer=partial(_known_answer, slots))
+    egress = EgressWatch(
+        source=world.egress, store=EgressRecordFile(paths.data / "state/egress.json"), audit=audit, clock=clock
+    )
     parts = _Parts(
         settings=settings,
         world=world,
@@ -128,12 +139,15 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
         compliance=Compliance(register=register, audit=audit, clock=clock),
         reports=SupportReportFolder(paths.reports),
         readiness=readiness,
+        egress=egress,
     )
     readiness.start()
+    egress.start()
     try:
         yield _management(parts)
     finally:
         readiness.stop()
+        egress.stop()
         ledger.close()
         database.close()
 
@@ -204,6 +218,7 @@ class _Parts:
     compliance: Compliance
     reports: SupportReportFolder
     readiness: ReadinessProbe
+    egress: EgressWatch
 
 
 def _management(parts: _Parts) -> Management:
@@ -225,6 +240,8 @@ def _management(parts: _Parts) -> Management:
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
         health=Health(_health_ports(parts), node=settings.node_name).report,
+        posture=_posture().findings,
+        egress=parts.egress.look,
         audit=parts.audit,
         licenses=parts.register,
         compliance=parts.compliance,
@@ -234,6 +251,10 @@ def _management(parts: _Parts) -> Management:
         meter=world.meter,
         redaction_key=redaction_key() or os.urandom(32),
     )
+
+
+def _posture() -> Posture:
+    return Posture(items_from_toml(posture_table()), probes())
 
 
 def _steps(parts: _Parts) -> dict[StepName, Step]:
@@ -253,7 +274,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
             runner=world.runner,
             make_ledger=parts.ledger.make,
             audit=parts.audit,
-            site=SiteVariables(gateway_port=parts.settings.gateway.port),
+            site=SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables),
         ),
         StepName.START: StartStep(slots=slots, services=world.services, engine=world.engine),
         StepName.SMOKE_TEST: SmokeTestStep(
@@ -283,6 +304,7 @@ def _health_ports(parts: _Parts) -> HealthPorts:
         clock=parts.clock,
         release=partial(_current_release, parts.slots),
         certificate=partial(certificate_not_after, parts.settings.paths.tls_certificate),
+        more_alerts=parts.egress.alerts,
     )
 
 
@@ -295,6 +317,8 @@ def _evidence_ports(parts: _Parts) -> EvidencePorts:
         journal=parts.journal,
         probe=parts.world.probe,
         release_json=partial(_current_manifest, parts.settings.paths.current_slot),
+        egress=parts.egress.look,
+        posture=_posture().findings,
     )
 
 

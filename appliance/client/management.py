@@ -19,12 +19,14 @@ from cattrs import BaseValidationError
 
 from appliance.client.problems import error_from_problem
 from appliance.domain.audit import AuditEntry
+from appliance.domain.egress import EgressReport
 from appliance.domain.errors import DaemonUnreachable, InternalError
 from appliance.domain.events import EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
 from appliance.domain.health import HealthReport
 from appliance.domain.license import Attestation, LicenseStatus
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import OperationId, OperationKind
+from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding
 from appliance.domain.projection import OperationView
 from appliance.domain.status import NodeStatus
@@ -93,6 +95,14 @@ class ApplianceClient:
     async def health(self) -> HealthReport:
         """Return the node's health."""
         return await self._get("/v1/health", HealthReport)
+
+    async def posture(self) -> tuple[PostureFinding, ...]:
+        """Measure the node against the compliance table."""
+        return await self._get("/v1/posture", tuple[PostureFinding, ...])
+
+    async def egress(self) -> EgressReport:
+        """Look at what has tried to get out of the node."""
+        return await self._get("/v1/egress", EgressReport)
 
     # -- operations ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ changing figures, so that an alert keeps its identity while it lasts. Figures st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -53,6 +53,11 @@ def alerts(signals: Signals) -> tuple[Alert, ...]:
         *_ledger(signals),
         *_node(signals),
     ]
+    return by_severity(found)
+
+
+def by_severity(found: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Order alerts, the worst first."""
     order = [Severity.FAIL, Severity.WARN, Severity.OK]
     return tuple(sorted(found, key=lambda alert: order.index(alert.severity)))
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from appliance.domain.audit import Chain, follow_lines, to_line
+from appliance.domain.egress import EgressReport
 from appliance.domain.errors import Canceled
 from appliance.domain.operation import OperationId
+from appliance.domain.posture import PostureFinding
 from appliance.domain.projection import OperationView, fold_all
 from appliance.domain.usage import UsageRecord
 from appliance.domain.wire import to_plain
@@ -45,6 +47,8 @@ class EvidencePorts:
     journal: Journal
     probe: NodeProbe
     release_json: Callable[[], bytes | None]
+    egress: Callable[[], EgressReport] | None = None
+    posture: Callable[[], tuple[PostureFinding, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,7 @@ class EvidenceWriter:
         self._operations()
         self._registers()
         self._json("node/facts.json", to_plain(self._ports.probe.facts()))
+        self._node_security()
         manifest = self._ports.release_json()
         if manifest is not None:
             self._path("release/release.json").write_bytes(manifest)
@@ -148,6 +153,14 @@ class EvidenceWriter:
         self._json("license/terms.json", to_plain(licenses.terms()))
         self._json("license/attestations.json", to_plain(licenses.attestations()))
         self._json("keys/keys.json", to_plain(register.keys()))
+
+    def _node_security(self) -> None:
+        """Write what tried to get out, and how the node stands against the compliance table."""
+        if self._ports.egress is not None:
+            seen = self._ports.egress()
+            self._json("node/egress.json", {"sentence": seen.sentence, "days": seen.days, **to_plain(seen)})
+        if self._ports.posture is not None:
+            self._json("node/compliance.json", to_plain(self._ports.posture()))
 
     def _stop_if_canceled(self) -> None:
         if self._is_canceled():

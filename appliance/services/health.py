@@ -30,7 +30,7 @@ from appliance.domain.health import (
 from appliance.domain.license import assess, note
 from appliance.domain.node import NodeFacts
 from appliance.ports import AuditLog, Clock, Engine, LicenseRegister, NodeProbe, ServiceManager, UsageReader
-from appliance.services.alerts import UNKNOWN, Signals, alerts
+from appliance.services.alerts import UNKNOWN, Signals, alerts, by_severity
 from appliance.services.readiness import ENGINE_UNIT, Readiness, ReadinessProbe
 from bundles.release import Release
 
@@ -61,6 +61,8 @@ class HealthPorts:
     clock: Clock
     release: Callable[[], Release | None]
     certificate: Callable[[], datetime | None]
+    more_alerts: Callable[[], tuple[Alert, ...]] = tuple
+    """Alerts that others make of what they watch."""
 
 
 class Health:
@@ -104,7 +106,7 @@ class Health:
             system=system,
             engine_rises=engine is not None and _rises(engine, facts.observed_at, was_ready=readiness.was_ready),
         )
-        found = self._lasting(alerts(signals), facts.observed_at)
+        found = self._lasting(by_severity((*alerts(signals), *self._ports.more_alerts())), facts.observed_at)
         return HealthReport(
             observed_at=facts.observed_at,
             node=self._node,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.domain.egress import EgressReport
 from appliance.domain.health import HealthReport
 from appliance.domain.license import LicenseStatus, assess
 from appliance.domain.node import NodeFacts, redacted
 from appliance.domain.operation import Actor
+from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding, Judgement, judged
 from appliance.domain.status import NodeStatus, Role
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
@@ -40,6 +42,8 @@ class Management:
     probe: NodeProbe
     preflight: Callable[[Path | None], tuple[Finding, ...]]
     health: Callable[[], HealthReport]
+    posture: Callable[[], tuple[PostureFinding, ...]]
+    egress: Callable[[], EgressReport]
     audit: AuditLog
     licenses: LicenseRegister
     compliance: Compliance

@@ -37,7 +37,7 @@ from bundles.sources.repository_key import RepositoryKey
 DAY0_PACKAGES = ("python3-venv",)
 """What a node needs before the appliance's own environment can be made; always in the repository."""
 
-APPLIANCE_PACKAGES = ("chrony", "iproute2", "nftables", "openssl", "python3-apt")
+APPLIANCE_PACKAGES = ("auditd", "chrony", "iproute2", "nftables", "openssl", "python3-apt")
 """What the playbooks need: always in the repository too."""
 
 ENGINE_PACKAGES = ("g++", "libnuma1", "libpython3.11-dev")

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.adapters.clock import SystemClock
@@ -20,11 +21,13 @@ from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.config import Paths
+from appliance.domain.egress import EgressReport
 from appliance.domain.errors import PreflightBlocked
 from appliance.domain.events import LogLine
 from appliance.domain.health import HealthReport
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import Actor, StepName
+from appliance.domain.posture import PostureFinding, Standing
 from appliance.domain.preflight import Finding
 from appliance.domain.status import Role
 from appliance.entrypoints.management.api import create_app
@@ -58,6 +61,16 @@ class SteeredStep:
         return self.root / f"{self.name}.{what}"
 
 
+POSTURE = PostureFinding(
+    id="shm", title="Shared memory is noexec", references=("CIS 1.1.2.2.4",), measured="mount shm noexec",
+    standing=Standing.NOT_MET, observed="it is mounted rw", reason="", remedy="Mount it with noexec.",
+)  # fmt: skip
+EGRESS = EgressReport(
+    since=datetime(2026, 11, 1, tzinfo=UTC), until=datetime(2026, 11, 24, tzinfo=UTC), longest_gap_s=15.0,
+    ours=0, others=0, attempts=(), missing=(),
+)  # fmt: skip
+
+
 class NothingToSee:
     """Routes of other parts, which this daemon has not."""
 
@@ -69,6 +82,12 @@ class NothingToSee:
 
     def preflight(self, _medium: Path | None) -> tuple[Finding, ...]:
         return ()
+
+    def posture(self) -> tuple[PostureFinding, ...]:
+        return (POSTURE,)
+
+    def egress(self) -> EgressReport:
+        return EGRESS
 
 
 def main(root: Path) -> None:
@@ -103,6 +122,8 @@ def main(root: Path) -> None:
             probe=nothing,
             preflight=nothing.preflight,
             health=nothing.health,
+            posture=nothing.posture,
+            egress=nothing.egress,
             audit=audit,
             licenses=register,
             compliance=Compliance(register=register, audit=audit, clock=clock),

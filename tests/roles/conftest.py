@@ -115,8 +115,8 @@ def site_of(node: Node, folder: Path) -> Site:
 
 
 def put_appliance(node: Node) -> None:
-    unit = f"{APPLIANCE}/lib/python3.11/site-packages/appliance/units/leewardd.service"
-    node.copy_to(CHECKOUT / "appliance/units/leewardd.service", unit)
+    for file in ("appliance/units/leewardd.service", "appliance/entrypoints/witness.py"):
+        node.copy_to(CHECKOUT / file, f"{APPLIANCE}/lib/python3.11/site-packages/{file}")
     for program in PROGRAMS:
         path = f"{APPLIANCE}/bin/{program}"
         node.ssh(f"install -D -m 0755 /dev/stdin {path}", input="#!/bin/sh\nexec sleep infinity\n")

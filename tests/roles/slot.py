@@ -41,6 +41,41 @@ def reachable(address):
     return True
 
 
+def tries():
+    # Every way out, and how it ended.
+    def tcp():
+        with socket.create_connection(("192.0.2.7", 443), timeout=5):
+            pass
+
+    def udp():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outgoing:
+            outgoing.sendto(b"x", ("192.0.2.8", 5000))
+
+    def udp_message():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outgoing:
+            outgoing.sendmsg([b"x"], [], 0, ("192.0.2.9", 123))
+
+    def name():
+        socket.getaddrinfo("weights.example.org", 443)
+
+    def abstract():
+        with socket.socket(socket.AF_UNIX) as outgoing:
+            outgoing.connect("\\0outside")
+
+    def daemon():
+        with socket.socket(socket.AF_UNIX) as outgoing:
+            outgoing.connect("/run/leeward/management.sock")
+
+    ended = {}
+    for way in (tcp, udp, udp_message, name, abstract, daemon):
+        try:
+            way()
+            ended[way.__name__] = "got out"
+        except OSError as error:
+            ended[way.__name__] = type(error).__name__
+    return ended
+
+
 def main():
     arguments = sys.argv[1:]
     path = arguments[arguments.index("--uds") + 1]
@@ -54,6 +89,7 @@ def main():
         "cache_writable": writable("/var/cache/leeward-engine"),
         "ledger_readable": readable("/var/lib/leeward/ledger"),
         "state_readable": readable("/var/lib/leeward/state"),
+        "tries": tries(),
         "no_new_privileges": "NoNewPrivs:\\t1" in pathlib.Path("/proc/self/status").read_text(),
     }
     with socket.socket(socket.AF_UNIX) as listening:

@@ -149,6 +149,14 @@ def _add_node_routes(app: FastAPI, management: Management) -> None:
     def health() -> Response:
         return _say(management.health())
 
+    @app.get("/v1/posture", dependencies=READING)
+    def posture() -> Response:
+        return _say(management.posture())
+
+    @app.get("/v1/egress", dependencies=READING)
+    def egress() -> Response:
+        return _say(management.egress())
+
 
 def _add_operation_routes(app: FastAPI, management: Management) -> None:
     operations = management.operations

@@ -12,8 +12,8 @@ the play finds nothing to do. Each line may be done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from appliance.checks.demand import brings_driver
@@ -40,9 +40,10 @@ def slot_to_serve(slots: Slots) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteVariables:
-    """The site's decisions that the play needs."""
+    """The site's decisions that the play needs; `roles` are variables of roles, ready to be handed on."""
 
     gateway_port: int
+    roles: Mapping[str, object] = field(default_factory=dict)
 
 
 def play_variables(
@@ -57,6 +58,7 @@ def play_variables(
         "engine_vllm_slot": release.slot,
         "engine_vllm_slot_path": str(slot_path),
         "engine_vllm_gpu": release.engine is not None and release.engine.device is Device.CUDA,
+        **site.roles,
         "firewall_gateway_port": site.gateway_port,
         **engine_variables(release, slot_path),
     }

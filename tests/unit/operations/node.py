@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
 from appliance.config import Paths, Settings
+from appliance.domain.egress import EgressReading
 from appliance.domain.errors import Canceled, EngineNotReady, PlaybookFailed
 from appliance.domain.health import EngineHealth
 from appliance.domain.node import Filesystem, NodeFacts
@@ -160,6 +161,11 @@ class TwinGateway:
         writer.close()
 
 
+class NothingTried:
+    def read(self, cursor: str | None) -> EgressReading:
+        return EgressReading(counted=(), seen=(), cursor=cursor, missing=())
+
+
 @dataclass
 class TwinNode:
     """The node; `daemon` is one life of the management daemon on it."""
@@ -197,6 +203,7 @@ class TwinNode:
             gateway=self.gateway,
             ledger_owner=lambda: (os.getuid(), os.getgid()),
             simulated=("gpus",),
+            egress=NothingTried(),
         )
         with management_of(Settings(node_name="llm01", paths=self.paths), world) as management:
             yield management
