@@ -39,23 +39,29 @@ def inspect_command(voice: Voice, medium: Path) -> None:
 
 
 @click.command("verify")
-@click.argument("medium", type=FOLDER)
+@click.argument("media", type=FOLDER, nargs=-1, required=True)
 @click.option("--root", "root_file", type=FILE, help="A root.json that you trust already.")
 @click.option("--root-fingerprint", metavar="HEX", help="SHA-256 of the first root, from paper.")
 @click.option("--state", type=FOLDER, help=f"A site's trusted state.  [default: {DEFAULT_STATE}]")
 @click.option("--store", type=FOLDER, default=DEFAULT_STORE, show_default=True, help="What a delta builds on.")
 @speaking
 def verify_command(
-    voice: Voice, medium: Path, *, root_file: Path | None, root_fingerprint: str | None, state: Path | None, store: Path
+    voice: Voice,
+    media: tuple[Path, ...],
+    *,
+    root_file: Path | None,
+    root_fingerprint: str | None,
+    state: Path | None,
+    store: Path,
 ) -> None:
-    """Verify signatures, rules and every byte of the bundle on MEDIUM. Changes nothing.
+    """Verify signatures, rules and every byte of the bundle at MEDIA: one folder, or volumes. Changes nothing.
 
     A delta is verified together with the node's store that it was made for.
     """
     if sum(given is not None for given in (root_file, root_fingerprint, state)) > 1:
         raise click.UsageError("give only one of --root, --root-fingerprint and --state")
     try:
-        _verify(voice, medium, root_file, root_fingerprint, state, store=store)
+        _verify(voice, media, root_file, root_fingerprint, state, store=store)
     except LeewardError as error:
         voice.fail(error, verdict="REFUSED: this medium was not verified.")
 
@@ -126,18 +132,25 @@ def _root_bytes(path: Path) -> bytes:
 
 
 def _verify(
-    voice: Voice, medium: Path, root_file: Path | None, root_fingerprint: str | None, state: Path | None, *, store: Path
+    voice: Voice,
+    media: tuple[Path, ...],
+    root_file: Path | None,
+    root_fingerprint: str | None,
+    state: Path | None,
+    *,
+    store: Path,
 ) -> None:
     from bundles.delta.rebuild import open_delta  # noqa: PLC0415  keeps `inspect` quick
-    from bundles.layout import open_bundle  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.media.opening import open_media  # noqa: PLC0415  the same
     from bundles.verify import verify_content  # noqa: PLC0415  the same
 
-    opened = open_bundle(medium)
-    with _trust(opened, root_file, root_fingerprint, state) as trust:
-        verified = trust.check(opened, now=datetime.now(UTC))
+    opened = open_media(media)
+    with _trust(opened.bundle, root_file, root_fingerprint, state) as trust:
+        verified = opened.check(trust, now=datetime.now(UTC))
     _tell_evidence(voice, verified)
     _describe(voice, verified.release)
-    content = open_delta(opened, store) or opened
+    delta = open_delta(opened.bundle, store) if opened.is_plain else None
+    content = delta or opened.blobs(verified.release)
     difference = verify_content(content, verified.release, progress=voice.progress)
     voice.end_progress()
     if difference:

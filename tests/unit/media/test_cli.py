@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from bundles.cli import bundle as commands
 from bundles.cli.media import size
+from bundles.keys import Keyring
 from bundles.layout import open_bundle
 from bundles.media.header import read_header
 from bundles.release import Release
@@ -113,3 +114,19 @@ def test_a_request_that_is_no_text_is_refused(bundle: Path, tmp_path: Path) -> N
     assert result.exit_code == 2
     assert "repair request cannot be used" in result.output
     assert not (tmp_path / "repair").exists()
+
+
+def test_verify_reads_volumes_together(volumes: tuple[Path, ...], keyring: Keyring, tmp_path: Path) -> None:
+    damaged = copied(volumes[2], tmp_path / "damaged")
+    flip_bit(max((damaged / "blobs").iterdir(), key=lambda path: path.stat().st_size), 1)
+    paper = ("--root-fingerprint", keyring.fingerprint)
+
+    whole = run("verify", *volumes[:3], *volumes[5:], *paper)
+    partial = run("verify", *volumes[:3], *paper)
+    bad = run("verify", *volumes[:2], damaged, *volumes[3:5], *paper)
+    mended = run("verify", *volumes[:2], damaged, *volumes[3:6], *paper)
+
+    assert [one.exit_code for one in (whole, partial, bad, mended)] == [0, 2, 2, 0]
+    assert whole.output.splitlines()[-1].startswith("VERIFIED")
+    assert "REFUSED" in partial.output
+    assert "REFUSED" in bad.output
