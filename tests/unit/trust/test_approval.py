@@ -47,6 +47,13 @@ from tests.unit.bundles.site import Site, blob_of, flip_bit
 PEOPLE = ("ada", "ben", "cleo")
 REASON = "The courier cannot come before the audit."
 LATER = NOW + timedelta(days=60)
+SMALL_CURVE = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAER+v2AAkuvH8Pq/0KshFyxArp2qFviopz\n"
+    "c+f+xg==\n"
+    "-----END PUBLIC KEY-----\n"
+)
+"""On secp112r1, which no one may use any more."""
 SHARD = "weights/target/consolidated.safetensors"
 
 
@@ -337,6 +344,7 @@ def test_a_list_of_approvers_says_whom_it_can_mean(people: dict[str, CryptoSigne
         ({"approvers": (ada, replace(ada, name="ben"))}, "one name or one key"),
         ({"approvers": (replace(ada, name="Ada!"),)}, "must be in a-z"),
         ({"approvers": (quantum,)}, "not P-384"),
+        ({"approvers": (Approver(name="x", public_key=SMALL_CURVE),)}, "unknown kind"),
         ({"approvers": (Approver(name="x", public_key="none"),)}, "Unable to load PEM"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -72,9 +72,14 @@ def test_another_key_of_the_token_is_refused(keyring: Keyring, token: Token) -> 
         tokens.signer(other, mine, pin).sign(b"anything")
 
 
-def test_a_wrong_pin_a_missing_key_and_a_missing_token_are_said_so(token: Token) -> None:
+def test_a_pin_is_asked_for_once_and_a_wrong_one_a_missing_key_and_a_missing_token_are_said_so(token: Token) -> None:
     place = token.make_key(15)
     key = tokens.public_key(place, pin)
+
+    asked: list[str] = []
+    signer = tokens.signer(place, key, lambda what: asked.append(what) or PIN)
+    assert signer.sign(b"one") != signer.sign(b"other")
+    assert len(asked) == 1
 
     with pytest.raises(KeyLocked, match="PinIncorrect"):
         tokens.signer(place, key, lambda _: "000000").sign(b"anything")
