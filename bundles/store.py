@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles import pair, safetensors
-from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable
-from bundles.release import LEAF_BYTES, FileEntry, Release
+from bundles.errors import ReleaseInvalid, StoreFull, StoreUnusable, TrustError
+from bundles.release import LEAF_BYTES, FileEntry, Release, release_from_bytes
 from bundles.transfer import folder_descriptor, fsync_folder, hash_in_pieces, read_into, write_from
 from bundles.verity import protect
 
@@ -138,8 +138,8 @@ class SlotBuilder:
                 detail=f"{self.store.folder}, {self.slots} and {self.staging} are on different file systems",
                 remedy="Put all of /var/lib/leeward on one file system; slots are hard links into the store.",
             )
-        slot = self.slots / release.slot
-        if slot.exists() and _content(slot / MANIFEST) != release_json:
+        found = _manifest(self.slots / release.slot)
+        if found is not None and found != release_json:
             raise ReleaseInvalid(
                 detail=f"slot {release.slot} holds another release of the same version and epoch",
                 remedy="The publisher must give the new release a higher epoch.",
@@ -185,7 +185,7 @@ class SlotBuilder:
         slot = self.slots / release.slot
         with storing(slot):
             if slot.exists():
-                self._mend(slot, release)
+                self._mend(slot, release, release_json)
                 return slot
             partial = self.slots / f".{release.slot}.partial"
             if partial.exists():
@@ -209,8 +209,14 @@ class SlotBuilder:
         for folder, _, _ in os.walk(partial):
             fsync_folder(Path(folder))
 
-    def _mend(self, slot: Path, release: Release) -> None:
-        """Replace what is not the store's verified file, each by one rename."""
+    def _mend(self, slot: Path, release: Release, release_json: bytes) -> None:
+        """Replace what is not the store's verified file, and a damaged manifest, each by one rename."""
+        if _manifest(slot) != release_json:
+            fresh = slot / f".{MANIFEST}.partial"
+            fresh.unlink(missing_ok=True)
+            _write_manifest(fresh, release_json)
+            fresh.replace(slot / MANIFEST)
+            fsync_folder(slot)
         for entry in release.files:
             link, kept = slot / entry.path, self.store.path(entry.sha256)
             if link.is_file() and not link.is_symlink() and link.samefile(kept):
@@ -298,11 +304,14 @@ def _write_manifest(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _content(path: Path) -> bytes | None:
+def _manifest(slot: Path) -> bytes | None:
+    """Return a slot's manifest; None where there is none, or one that is damaged."""
     try:
-        return path.read_bytes()
-    except OSError:
+        content = (slot / MANIFEST).read_bytes()
+        release_from_bytes(content)
+    except (OSError, TrustError):
         return None
+    return content
 
 
 def _status(path: Path) -> os.stat_result | None:

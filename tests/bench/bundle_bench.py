@@ -29,11 +29,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from bundles.layout import BLOBS, FOLDERS, Bundle, parts
+from bundles.media.opening import Media
+from bundles.media.reader import Volume
+from bundles.media.taking import import_media
 from bundles.release import LEAF_BYTES, BundleKind, FileEntry, Release, release_from_bytes, release_to_bytes
 from bundles.scrub import SlotBlobs
 from bundles.store import MANIFEST
 from bundles.transfer import hash_leaves, write_from
-from bundles.verify import import_release, verify_content
+from bundles.verify import verify_content
 from tests.bench.measured import MARK, measured
 from tests.support.small_bundles import blank_release
 
@@ -255,7 +258,8 @@ def work(what: str, folder: Path, threads: int) -> None:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(_read, case.files))
         elif what == "import":
-            import_release(Bundle(folder / "medium"), verified, **places)
+            medium = Volume(bundle=Bundle(folder / "medium"), header=None)
+            import_media(Media(volumes=(medium,)), verified, **places)
         else:
             if verify_content(SlotBlobs(folder / "slot"), case.release):
                 raise SystemExit("the files differ")

@@ -403,6 +403,21 @@ def test_import_refuses_another_release_for_a_slot_that_exists(
     assert (fresh.folder / "slots" / slot.name / SHARD).read_bytes() == tree()[SHARD]
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"{}")])
+def test_importing_again_mends_a_manifest_that_was_damaged_on_the_node(
+    site: Site, medium: Path, spoil: Callable[[Path], None]
+) -> None:
+    slot = site.import_(medium)
+    before = (slot / "release.json").read_bytes()
+    (slot / "release.json").chmod(0o644)
+    spoil(slot / "release.json")
+
+    assert site.import_(medium) == slot
+
+    assert (slot / "release.json").read_bytes() == before
+    assert not list(slot.glob(".*"))
+
+
 def test_verify_content_lists_everything_that_is_wrong(tmp_path: Path, keyring: Keyring) -> None:
     medium = write_bundle(tmp_path / "large", keyring, files=tree(shard_bytes=3 * LEAF_BYTES)).folder
     release = peek(open_bundle(medium))
