@@ -53,6 +53,7 @@ from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
 from appliance.services.posture import Posture
 from appliance.services.readiness import ReadinessProbe
+from appliance.services.scrubbing import Scrubbing
 from appliance.services.steps import Step
 from appliance.services.steps.evidence import CollectStep, SignStep
 from appliance.services.steps.intake import ImportPlaces, ImportStep
@@ -140,14 +141,17 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
         reports=SupportReportFolder(paths.reports),
         readiness=readiness,
         egress=egress,
+        scrubbing=Scrubbing(slots=slots, record=paths.data / "state/scrub.json", audit=audit, clock=clock),
     )
     readiness.start()
     egress.start()
+    parts.scrubbing.start()
     try:
         yield _management(parts)
     finally:
         readiness.stop()
         egress.stop()
+        parts.scrubbing.stop()
         ledger.close()
         database.close()
 
@@ -219,6 +223,7 @@ class _Parts:
     reports: SupportReportFolder
     readiness: ReadinessProbe
     egress: EgressWatch
+    scrubbing: Scrubbing
 
 
 def _management(parts: _Parts) -> Management:
@@ -304,7 +309,7 @@ def _health_ports(parts: _Parts) -> HealthPorts:
         clock=parts.clock,
         release=partial(_current_release, parts.slots),
         certificate=partial(certificate_not_after, parts.settings.paths.tls_certificate),
-        more_alerts=parts.egress.alerts,
+        more_alerts=lambda: (*parts.egress.alerts(), *parts.scrubbing.alerts()),
     )
 
 
