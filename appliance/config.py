@@ -71,6 +71,11 @@ class Paths:
         return self.root / "etc/leeward/tls/server.crt"
 
     @property
+    def price_book(self) -> Path:
+        """The site's own prices, for `leeward costs`."""
+        return self.root / "etc/leeward/prices.toml"
+
+    @property
     def data(self) -> Path:
         """Everything that must survive."""
         return self.root / "var/lib/leeward"

@@ -19,6 +19,7 @@ from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import DiskTiming, NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest
 from appliance.domain.usage import ApiKey, UsageRecord
+from appliance.domain.usage_report import UsageDimension, UsageSum
 from bundles.release import Release
 
 Emit = Callable[[Event], None]
@@ -249,4 +250,10 @@ class UsageReader(Protocol):
 
     def counts(self) -> tuple[int, int]:
         """Return (all records, unsettled records)."""
+        ...
+
+    def sums(
+        self, by: tuple[UsageDimension, ...], *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[UsageSum, ...]:
+        """Sum the records admitted from `since` to before `until`, one sum a group, in the groups' order."""
         ...

@@ -11,6 +11,11 @@ def posture_table() -> str:
     return files("appliance").joinpath("posture.toml").read_text(encoding="utf-8")
 
 
+def list_prices() -> str:
+    """Return the price book that ships with the appliance, in TOML."""
+    return files("appliance").joinpath("prices.toml").read_text(encoding="utf-8")
+
+
 def unit_file(name: str) -> Path:
     """Return the path of a systemd unit that ships with the appliance."""
     return Path(str(files("appliance").joinpath("units", name)))

@@ -36,13 +36,14 @@ from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicense
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.adapters.vllm import VllmEngine
 from appliance.config import Paths, Settings
+from appliance.domain.costs import PriceBook, price_book
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.posture import items_from_toml
 from appliance.domain.usage import ApiKey
 from appliance.ports import DiskMeter, GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
-from appliance.resources import posture_table
+from appliance.resources import list_prices, posture_table
 from appliance.services.compliance import Compliance
 from appliance.services.egress import EgressSource, EgressWatch
 from appliance.services.evidence import EvidencePorts
@@ -251,6 +252,7 @@ def _management(parts: _Parts) -> Management:
         licenses=parts.register,
         compliance=parts.compliance,
         usage=parts.ledger.usage,
+        price_book=partial(_price_book, parts.settings.paths.price_book),
         clock=parts.clock,
         reports=parts.reports,
         meter=world.meter,
@@ -325,6 +327,16 @@ def _evidence_ports(parts: _Parts) -> EvidencePorts:
         egress=parts.egress.look,
         posture=_posture().findings,
     )
+
+
+def _price_book(path: Path) -> PriceBook:
+    """Return the site's price book, or the list prices that ship; raises ConfigInvalid."""
+    try:
+        return price_book(path.read_text(encoding="utf-8"), where=str(path))
+    except FileNotFoundError:
+        return price_book(list_prices(), where="the list prices that ship with Leeward")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(detail=f"{path} cannot be read: {error}.", remedy="Make it readable text.") from error
 
 
 def _current_release(slots: SlotFolder) -> Release | None:

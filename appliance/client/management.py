@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,6 +20,7 @@ from cattrs import BaseValidationError
 
 from appliance.client.problems import error_from_problem
 from appliance.domain.audit import AuditEntry
+from appliance.domain.costs import CostReport
 from appliance.domain.egress import EgressReport
 from appliance.domain.errors import DaemonUnreachable, InternalError
 from appliance.domain.events import EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
@@ -31,6 +33,7 @@ from appliance.domain.preflight import Finding
 from appliance.domain.projection import OperationView
 from appliance.domain.status import NodeStatus
 from appliance.domain.usage import ApiKey, IssuedKey, LedgerRow
+from appliance.domain.usage_report import UsageDimension, UsageSum
 from appliance.domain.wire import from_plain
 
 T = TypeVar("T")
@@ -178,6 +181,17 @@ class ApplianceClient:
         """Return usage records after row `after`, oldest first."""
         return await self._get("/v1/usage", tuple[LedgerRow, ...], after=after, limit=limit)
 
+    async def usage_sums(
+        self, by: Sequence[UsageDimension], *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[UsageSum, ...]:
+        """Sum usage by one or more dimensions, for requests admitted from `since` to before `until`."""
+        dimensions = [one.value for one in by]
+        return await self._get("/v1/usage/sums", tuple[UsageSum, ...], by=dimensions, **_span(since, until))
+
+    async def costs(self, *, since: datetime | None = None, until: datetime | None = None) -> CostReport:
+        """Price the use of a span of time; raises LedgerUnavailable, ConfigInvalid."""
+        return await self._get("/v1/costs", CostReport, **_span(since, until))
+
     async def license(self) -> LicenseStatus:
         """Return licence terms, attestations and what follows from them."""
         return await self._get("/v1/license", LicenseStatus)
@@ -200,7 +214,7 @@ class ApplianceClient:
 
     # -- the wire ------------------------------------------------------------------------------
 
-    async def _get(self, path: str, as_type: type[T], **query: str | int) -> T:
+    async def _get(self, path: str, as_type: type[T], **query: str | int | list[str]) -> T:
         return _read(await self._ask("GET", path, params=query), as_type)
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401  JSON in, JSON out
@@ -214,6 +228,10 @@ class ApplianceClient:
         if response.is_error:
             raise error_from_problem(_problem(response))
         return response.json() if response.content else None
+
+
+def _span(since: datetime | None, until: datetime | None) -> dict[str, str]:
+    return {name: at.isoformat() for name, at in (("since", since), ("until", until)) if at is not None}
 
 
 def _read(plain: Any, as_type: type[T]) -> T:  # noqa: ANN401  any JSON value

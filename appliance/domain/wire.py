@@ -1,12 +1,13 @@
 """Domain values to plain JSON values and back: the one codec of journal, API and client.
 
-Enums become their value, times RFC 3339 text, sets sorted lists; an event carries its class name
-under `type`. Unknown fields are ignored when reading, so that an older client can follow a newer
-daemon; a missing field is an error.
+Enums become their value, times RFC 3339 text, amounts of money decimal text, sets sorted lists; an
+event carries its class name under `type`. Unknown fields are ignored when reading, so that an older
+client can follow a newer daemon; a missing field is an error.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from cattrs.preconf.json import make_converter
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 _converter = make_converter(unstruct_collection_overrides={frozenset: sorted})
 configure_tagged_union(Event, _converter, tag_name="type")
+_converter.register_unstructure_hook(Decimal, str)
+_converter.register_structure_hook(Decimal, lambda plain, _: Decimal(plain))
 
 
 def to_plain(value: Any, as_type: Any = None) -> Any:  # noqa: ANN401  any domain value, any JSON value

@@ -20,11 +20,12 @@ from appliance.domain.errors import Canceled
 from appliance.domain.operation import OperationId
 from appliance.domain.posture import PostureFinding
 from appliance.domain.projection import OperationView, fold_all
+from appliance.domain.sheet import csv_line
 from appliance.domain.usage import UsageRecord
 from appliance.domain.wire import to_plain
 from appliance.ports import AuditLog, IsCanceled, Journal, KeyRegister, LicenseRegister, NodeProbe, UsageReader
 from appliance.services.evidence_readme import readme
-from appliance.services.tables import SUM_COLUMNS, USAGE_COLUMNS, UsageSums, csv_line, json_line, usage_cells
+from appliance.services.tables import SUM_COLUMNS, USAGE_COLUMNS, UsageSums, json_line, usage_cells
 
 SCHEMA: Final = "leeward-evidence/1"
 PAGE: Final = 1_000

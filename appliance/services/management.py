@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from appliance.domain.costs import CostReport, PriceBook, cost_report
 from appliance.domain.egress import EgressReport
 from appliance.domain.health import HealthReport
 from appliance.domain.license import LicenseStatus, assess
@@ -15,6 +17,7 @@ from appliance.domain.operation import Actor
 from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding, Judgement, judged
 from appliance.domain.status import NodeStatus, Role
+from appliance.domain.usage_report import UsageDimension
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
@@ -34,7 +37,10 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Management:
-    """The services behind the management API. `usage` raises LedgerUnavailable before there is a ledger."""
+    """The services behind the management API.
+
+    `usage` raises LedgerUnavailable before there is a ledger, `price_book` ConfigInvalid.
+    """
 
     identity: NodeIdentity
     operations: Operations
@@ -48,9 +54,9 @@ class Management:
     licenses: LicenseRegister
     compliance: Compliance
     usage: Callable[[], UsageReader]
+    price_book: Callable[[], PriceBook]
     clock: Clock
     reports: SupportReports
-
     meter: DiskMeter | None = None
     redaction_key: bytes = field(default_factory=lambda: os.urandom(32))
     """Under which names, serial numbers and addresses become pseudonyms; wiring gives one that lasts."""
@@ -84,3 +90,8 @@ class Management:
         return LicenseStatus(
             state=assess(terms, attestations, self.clock.now()), terms=terms, attestations=attestations
         )
+
+    def costs(self, *, since: datetime | None, until: datetime | None) -> CostReport:
+        """Price the use admitted from `since` to before `until`; raises LedgerUnavailable, ConfigInvalid."""
+        by = (UsageDimension.MONTH, UsageDimension.TEAM, UsageDimension.MODEL)
+        return cost_report(self.usage().sums(by, since=since, until=until), self.price_book())

@@ -1,23 +1,19 @@
 """Usage as tables: CSV for people, JSON lines for machines, and sums. Pure, one record at a time.
 
-CSV follows RFC 4180 with a header. A text that a spreadsheet would run as a formula gets an
-apostrophe in front (OWASP, CSV Injection); numbers and times are never changed, and an empty cell
-is unknown, not zero. JSON lines hold every text as it is.
+CSV has a header and is made harmless for spreadsheets (`domain.sheet`). JSON lines hold every text
+as it is.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from appliance.domain.sheet import Cell
 from appliance.domain.usage import UsageRecord, UsageState
-
-Cell = str | int | float | bool | None
 
 USAGE_COLUMNS: Final = (
     "seq", "request_id", "state", "outcome", "finish_reason", "http_status", "key_id", "team", "model", "endpoint",
@@ -28,14 +24,6 @@ SUM_COLUMNS: Final = (
     "month", "team", "model", "requests", "settled", "partial", "abandoned", "admitted", "prompt_tokens",
     "completion_tokens", "cached_tokens", "reasoning_tokens", "requests_with_unknown_tokens",
 )  # fmt: skip
-_FORMULA_STARTS: Final = tuple("=+-@\t\r\n\0＝＋－＠")  # noqa: RUF001  spreadsheets read the full-width signs too
-
-
-def csv_line(cells: tuple[Cell, ...]) -> str:
-    """Return one line with its CRLF; texts are made harmless."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow([_harmless(cell) for cell in cells])
-    return buffer.getvalue()
 
 
 def json_line(plain: Mapping[str, object]) -> str:
@@ -92,13 +80,3 @@ class UsageSums:
             (*key, sum(total.states.values()), *(total.states[s] for s in order), *total.tokens, total.unknown)
             for key, total in sorted(self._sums.items())
         ]
-
-
-def _harmless(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, str):
-        return "'" + cell if cell.startswith(_FORMULA_STARTS) else cell
-    return str(cell)

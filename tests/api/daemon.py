@@ -21,6 +21,7 @@ from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.config import Paths
+from appliance.domain.costs import price_book
 from appliance.domain.egress import EgressReport
 from appliance.domain.errors import PreflightBlocked
 from appliance.domain.events import LogLine
@@ -33,6 +34,7 @@ from appliance.domain.status import Role
 from appliance.entrypoints.management.api import create_app
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.serving import alone, serve
+from appliance.resources import list_prices
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
@@ -128,6 +130,7 @@ def main(root: Path) -> None:
             licenses=register,
             compliance=Compliance(register=register, audit=audit, clock=clock),
             usage=lambda: SqlUsageReader(ledger),
+            price_book=lambda: price_book(list_prices(), where="the list prices"),
             clock=clock,
             reports=reports,
         )

@@ -165,3 +165,23 @@ def test_without_a_daemon_the_remedy_names_the_unit(daemon: DaemonProcess, run: 
 def test_a_wrong_word_is_a_usage_error(run: Run) -> None:
     assert run("dance").returncode == 2
     assert run("install").returncode == 2
+
+
+@pytest.mark.parametrize("form", ["table", "plot", "csv"])
+def test_usage_is_summed_for_people_and_for_spreadsheets(run: Run, form: str) -> None:
+    done = run("usage", "report", "--by", "team", "--by", "model", "--since", "2026-11", "--format", form)
+
+    assert done.returncode == 0
+    assert ("(none)" in done.stdout) == (form != "csv")
+    assert done.stdout.startswith("team,model,requests,settled") == (form == "csv")
+
+
+def test_costs_of_a_month_without_use_are_nothing_and_say_what_is_unknown(run: Run) -> None:
+    for_people = run("costs", "--month", "2026-12")
+    for_scripts = run("costs", "--month", "2026-12", "--json")
+
+    assert for_people.returncode == for_scripts.returncode == 0
+    assert "At list prices: 0.00 USD." in for_people.stdout
+    assert "own cost is unknown" in for_people.stdout
+    assert parsed(for_scripts.stdout)[0]["lines"] == []
+    assert parsed(for_scripts.stdout)[0]["node_per_month"] is None

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "compliance": f"{_HERE}.posture:compliance",
     "console": f"{_HERE}.node:console",
     "egress": f"{_HERE}.posture:egress",
+    "costs": f"{_HERE}.usage:costs",
     "export": f"{_HERE}.operations:export",
     "facts": f"{_HERE}.node:facts",
     "follow": f"{_HERE}.operations:follow",
@@ -37,7 +38,7 @@ VERBS: dict[str, str] = {
     "preflight": f"{_HERE}.node:preflight",
     "provision": f"{_HERE}.operations:provision",
     "status": f"{_HERE}.node:status",
-    "usage": f"{_HERE}.records:usage",
+    "usage": f"{_HERE}.usage:usage",
 }
 
 

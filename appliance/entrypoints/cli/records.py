@@ -1,4 +1,4 @@
-"""Verbs for what is on record: audit log, usage, API keys, licence."""
+"""Verbs for what is on record: audit log, API keys, licence."""
 
 from __future__ import annotations
 
@@ -66,38 +66,6 @@ def verify(*, file: Path | None, head: str | None, is_json: bool) -> None:
         )
     if not is_json:
         click.echo(f"{chain.entries} entries hold. Head {chain.head}")
-
-
-@click.command()
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Show records after this row.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1_000, show_default=True)
-@as_json
-def usage(*, after: int, limit: int, is_json: bool) -> None:
-    """Show usage records, oldest first. No prompt and no answer is in them."""
-    rows = call(lambda client: client.usage(after, limit))
-    if is_json:
-        for row in rows:
-            say(row)
-        return
-
-    def count(tokens: int | None) -> str:
-        return "?" if tokens is None else str(tokens)
-
-    table(
-        [
-            (
-                str(row.row),
-                at(row.record.admitted_at),
-                row.record.team,
-                row.record.state.value,
-                count(row.record.usage.prompt_tokens),
-                count(row.record.usage.completion_tokens),
-                row.record.request_id,
-            )
-            for row in rows
-        ],
-        ("ROW", "ADMITTED", "TEAM", "STATE", "PROMPT", "COMPLETION", "REQUEST"),
-    )
 
 
 @click.group()

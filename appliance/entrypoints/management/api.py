@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from appliance.domain.errors import InternalError, LeewardError, NotFound, NotPermitted, RequestInvalid
@@ -23,6 +23,7 @@ from appliance.domain.operation import OperationId, OperationKind, OperationRequ
 from appliance.domain.preflight import Judgement
 from appliance.domain.status import Role
 from appliance.domain.usage import IssuedKey, LedgerRow
+from appliance.domain.usage_report import UsageDimension
 from appliance.domain.wire import to_plain
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.problems import problem
@@ -117,6 +118,8 @@ def create_app(management: Management, who: Callable[[Peer], Caller] = identify)
 
 After = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+Dimensions = Annotated[list[UsageDimension], Query(min_length=1)]
+Moment = AwareDatetime | None
 
 
 def _say(value: Any, status: int = 200) -> JSONResponse:  # noqa: ANN401  any domain value
@@ -204,6 +207,14 @@ def _add_record_routes(app: FastAPI, management: Management) -> None:
     def usage(after: After = 0, limit: Limit = 1_000) -> Response:
         rows = management.usage().records(after, limit)
         return _say([LedgerRow(row=row, record=record) for row, record in rows])
+
+    @app.get("/v1/usage/sums", dependencies=READING)
+    def usage_sums(by: Dimensions, since: Moment = None, until: Moment = None) -> Response:
+        return _say(management.usage().sums(tuple(dict.fromkeys(by)), since=since, until=until))
+
+    @app.get("/v1/costs", dependencies=READING)
+    def costs(since: Moment = None, until: Moment = None) -> Response:
+        return _say(management.costs(since=since, until=until))
 
     @app.get("/v1/license", dependencies=READING)
     def license_status() -> Response:

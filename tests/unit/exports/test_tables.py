@@ -10,8 +10,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.domain.sheet import csv_line
 from appliance.domain.usage import TokenUsage, UsageState
-from appliance.services.tables import SUM_COLUMNS, USAGE_COLUMNS, UsageSums, csv_line, json_line, usage_cells
+from appliance.services.tables import SUM_COLUMNS, USAGE_COLUMNS, UsageSums, json_line, usage_cells
 from tests.unit.exports.twins import usage_record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
