@@ -132,8 +132,7 @@ def summary_lines(answers: Answered, node: str) -> list[Content]:
 def _finding(finding: Finding, frame: Frame) -> Content:
     name = text.fit(finding.check, 18)
     seen = text.fit(finding.observed, max(10, (frame.width - 30) // 2))
-    blocking = " blocking" if finding.blocking and finding.outcome is Outcome.FAIL else ""
-    needed = text.muted(f"needs {finding.required}{blocking}")
-    return Content.assemble(_WORDS[finding.outcome], "  ", name, "  ", seen, "  ", needed).truncate(
-        frame.width, ellipsis=True
-    )
+    blocking = " blocking" if finding.blocking else ""
+    needed = text.muted(f"waived: {finding.waiver}" if finding.waiver else f"needs {finding.required}{blocking}")
+    word = text.WARN if finding.waiver else _WORDS[finding.outcome]
+    return Content.assemble(word, "  ", name, "  ", seen, "  ", needed).truncate(frame.width, ellipsis=True)

@@ -30,6 +30,7 @@ STEP_NAMES = {
     StepName.IMPORT: "Import",
     StepName.LICENSE: "Licence",
     StepName.PROVISION: "Provision",
+    StepName.REBOOT: "Restart",
     StepName.START: "Start",
     StepName.SMOKE_TEST: "Smoke test",
     StepName.COLLECT: "Collect",
@@ -40,6 +41,7 @@ HARM = {
     StepName.IMPORT: "Nothing unverified was put in use; what was copied is kept and checked again.",
     StepName.LICENSE: "No statement was recorded by halves; no service was changed.",
     StepName.PROVISION: "Tasks that ended stand; a second run repeats them without harm.",
+    StepName.REBOOT: "The release before it, if any, is still the current one.",
     StepName.START: "The node is provisioned; the engine does not serve.",
     StepName.SMOKE_TEST: "The node is provisioned; whether it serves is not proven.",
     StepName.COLLECT: "No evidence was written.",
@@ -204,10 +206,10 @@ def task_row(task: TaskView, frame: Frame) -> Content:
 
 def finding_row(finding: FindingReported, frame: Frame) -> Content:
     """Draw one preflight finding: what was seen, what is needed."""
-    word = _FINDING_WORDS.get(finding.outcome, text.STALE)
+    word = text.WARN if finding.waiver else _FINDING_WORDS.get(finding.outcome, text.STALE)
     name = text.fit(finding.check, 18)
     seen = text.fit(finding.observed, max(10, (frame.width - 30) // 2))
-    needed = text.muted(f"needs {finding.required}")
+    needed = text.muted(f"waived: {finding.waiver}" if finding.waiver else f"needs {finding.required}")
     return Content.assemble(word, "  ", name, "  ", seen, "  ", needed).truncate(frame.width, ellipsis=True)
 
 

@@ -15,7 +15,7 @@ from textual.widgets import Input, Label, OptionList
 
 from appliance.domain.license import RevenueBand
 from appliance.domain.operation import OperationKind
-from appliance.domain.preflight import Finding, Outcome
+from appliance.domain.preflight import Finding
 from bundles.errors import LeewardError
 from console.render import install, text
 from console.screens.base import ConsoleScreen
@@ -233,7 +233,7 @@ class InstallScreen(ConsoleScreen):
     def _blocked(self) -> str:
         if self._findings is None:
             return "The medium cannot be used yet; r checks again." if self._refusal else "The check has not ended."
-        blocking = [f for f in self._findings if f.blocking and f.outcome is Outcome.FAIL]
+        blocking = [f for f in self._findings if f.blocking]
         return f"{len(blocking)} blocking; fix and press r to check again." if blocking else ""
 
     def _value(self, field: str) -> str:

@@ -82,9 +82,9 @@ def _lines(event: Event) -> Iterator[str]:
         case StepFinished(summary=summary):
             yield f"    done: {summary}"
         case FindingReported(outcome=outcome) if outcome != "pass":
-            word = "BLOCKS" if event.blocking else outcome.upper()
+            word = "WAIVED" if event.waiver else "BLOCKS" if event.blocking else outcome.upper()
             yield f"    {word:6}  {event.title or event.check}: found {event.observed}, required {event.required}"
-            yield f"            {event.remedy}"
+            yield f"            {f'waived: {event.waiver}' if event.waiver else event.remedy}"
         case TaskFinished(outcome=TaskOutcome.CHANGED | TaskOutcome.FAILED):
             yield f"    {event.outcome.value:7}  {event.role}: {event.task} ({event.duration_s:.1f} s)"
         case LogLine(text=text):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from appliance.domain.errors import DaemonUnreachable, PreflightBlocked
 from appliance.domain.health import HealthReport, Verdict
+from appliance.domain.node import DiskTiming
 from appliance.domain.preflight import Finding, Outcome
 from appliance.entrypoints.cli.calling import as_json, at, call, say, table
+from appliance.entrypoints.cli.judging import judging, waivers
 
 NODE_NEEDS_A_PERSON = 3
 
@@ -34,10 +38,11 @@ def status(*, is_json: bool) -> None:
 
 
 @click.command()
+@click.option("--redact", "is_redacted", is_flag=True, help="Pseudonyms for names, serial numbers and addresses.")
 @as_json
-def facts(*, is_json: bool) -> None:
-    """Show what was observed of the node."""
-    seen = call(lambda client: client.facts())
+def facts(*, is_redacted: bool, is_json: bool) -> None:
+    """Show what was observed of the node; `--json` is a record that can be replayed."""
+    seen = call(lambda client: client.facts(redact=is_redacted))
     if is_json:
         say(seen)
         return
@@ -49,22 +54,51 @@ def facts(*, is_json: bool) -> None:
         click.echo(f"  {gpu.index}  {gpu.name}  {gpu.memory_total_bytes / 2**30:.1f} GiB  {gpu.uuid}")
     for place in seen.filesystems:
         click.echo(f"{place.path}: {place.free_bytes / 1e9:.1f} of {place.total_bytes / 1e9:.1f} GB free")
+    for timing in seen.disk_timings:
+        click.echo(f"{timing.path}: {_pace(timing)}")
     if seen.simulated:
         click.echo(f"SIMULATED: {', '.join(seen.simulated)}")
 
 
+def _pace(timing: DiskTiming) -> str:
+    """Say what a disk gives; what was not measured is `??`."""
+    paces = [
+        "??" if pace is None else f"{pace / 1e6:,.0f} MB/s"
+        for pace in (timing.read_bytes_per_s, timing.write_bytes_per_s)
+    ]
+    sync = "??" if timing.sync_p99_s is None else f"{timing.sync_p99_s * 1000:.1f} ms"
+    return f"reads {paces[0]}, writes {paces[1]}, a durable write takes {sync}"
+
+
 @click.command()
 @click.option("--medium", metavar="DIR", help="Check against the release on this medium.")
+@judging
 @as_json
-def preflight(*, medium: str | None, is_json: bool) -> None:
-    """Ask every preflight check; fails when one of them blocks."""
+def preflight(
+    *, medium: str | None, is_strict: bool, waived: tuple[str, ...], reasons: tuple[str, ...], is_json: bool
+) -> None:
+    """Ask every preflight check and change nothing; exit status 3 when one of them blocks.
+
+    With --json, one finding a line. A waiver is written to the audit log under your name.
+    """
     path = str(Path(medium).absolute()) if medium else None
-    findings = call(lambda client: client.preflight(path))
-    for finding in findings:
+    given = waivers(waived, reasons) if waived or reasons else {}
+    findings = call(
+        lambda client: (
+            client.judged_preflight(path, strict=is_strict, waivers=given)
+            if is_strict or given
+            else client.preflight(path)
+        )
+    )
+    for place, finding in enumerate(findings):
         if is_json:
             say(finding)
-        else:
-            _print_finding(finding)
+            continue
+        if finding.group and (place == 0 or findings[place - 1].group != finding.group):
+            click.echo(finding.group)
+        _print_finding(finding)
+    if not is_json:
+        click.echo(_count(findings))
     stops = [finding for finding in findings if finding.blocking]
     if stops:
         raise PreflightBlocked(
@@ -74,10 +108,17 @@ def preflight(*, medium: str | None, is_json: bool) -> None:
 
 
 def _print_finding(finding: Finding) -> None:
-    word = "BLOCKS" if finding.blocking else {Outcome.PASS: "ok"}.get(finding.outcome, finding.outcome.value.upper())
-    click.echo(f"{word:6}  {finding.title or finding.check}: {finding.observed}")
+    click.echo(f"  {finding.word:6}  {finding.check}: {finding.observed}")
     if finding.outcome is not Outcome.PASS:
-        click.echo(f"        required {finding.required}. {finding.remedy}")
+        click.echo(f"          required {finding.required}. {finding.why}")
+        click.echo(f"          {f'waived: {finding.waiver}' if finding.waiver else finding.remedy}")
+
+
+def _count(findings: Sequence[Finding]) -> str:
+    """Say how many findings there are of each word."""
+    counts = Counter(finding.word for finding in findings)
+    told = ", ".join(f"{counts[word]} {word}" for word in ("ok", "WARN", "WAIVED", "FAIL", "BLOCKS") if counts[word])
+    return f"{len(findings)} checks: {told}"
 
 
 @click.command()

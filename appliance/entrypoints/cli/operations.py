@@ -12,21 +12,26 @@ import click
 from appliance.client import ApplianceClient, error_from_view
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.license import RevenueBand
-from appliance.domain.operation import OperationId, OperationKind, OperationState
+from appliance.domain.operation import VOLUMES, OperationId, OperationKind, OperationState
 from appliance.domain.projection import OperationView
 from appliance.entrypoints.cli import INTERRUPTED, report
 from appliance.entrypoints.cli.calling import as_json, at, call, say, table
 from appliance.entrypoints.cli.following import LinePrinter, closing
+from appliance.entrypoints.cli.judging import judgement_parameters, judging
 
 Verb = TypeVar("Verb")
 
 STATEMENT_FIELDS = ("band", "legal_entity", "signatory", "role")
 following = click.option("--follow/--no-follow", "is_followed", default=True, help="Show it until it ends.")
 medium_option = click.option("--medium", metavar="DIR", help="Folder where the medium is mounted.")
+volumes_option = click.option(
+    "--volume", "volumes", metavar="DIR", multiple=True, help="Folder of a further volume of the set; again for more."
+)
 
 
 @click.command()
 @medium_option
+@volumes_option
 @click.option("--answers", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with the same answers.")
 @click.option(
     "--attest-band",
@@ -36,16 +41,29 @@ medium_option = click.option("--medium", metavar="DIR", help="Folder where the m
 @click.option("--legal-entity", help="Company that the statement is for.")
 @click.option("--signatory", help="Who makes the statement.")
 @click.option("--role", help="The signatory's role in the company.")
+@judging
 @following
 @as_json
-def install(*, answers: Path | None, medium: str | None, is_followed: bool, is_json: bool, **statement: str) -> int:
+def install(
+    *,
+    answers: Path | None,
+    medium: str | None,
+    volumes: tuple[str, ...],
+    is_strict: bool,
+    waived: tuple[str, ...],
+    reasons: tuple[str, ...],
+    is_followed: bool,
+    is_json: bool,
+    **statement: str,
+) -> int:
     """Install a release from a medium: check, verify, import, provision, start, test."""
     given = _answers(answers)
     if medium:
         given["medium"] = medium
     words = {field: statement["attest_band" if field == "band" else field] for field in STATEMENT_FIELDS}
     made = {**given.pop("attestation", {}), **{field: word for field, word in words.items() if word}}
-    parameters = {"medium": _absolute(given.get("medium"))}
+    judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
+    parameters = {**_media(given.get("medium"), volumes), **judgement}
     if made:
         parameters["attestation"] = json.dumps(made, ensure_ascii=False)
     return _start(OperationKind.INSTALL, parameters, is_followed=is_followed, is_json=is_json)
@@ -53,19 +71,36 @@ def install(*, answers: Path | None, medium: str | None, is_followed: bool, is_j
 
 @click.command("import")
 @medium_option
+@volumes_option
+@judging
 @following
 @as_json
-def import_(*, medium: str | None, is_followed: bool, is_json: bool) -> int:
+def import_(
+    *,
+    medium: str | None,
+    volumes: tuple[str, ...],
+    is_strict: bool,
+    waived: tuple[str, ...],
+    reasons: tuple[str, ...],
+    is_followed: bool,
+    is_json: bool,
+) -> int:
     """Verify a release and copy it into the store; activates nothing."""
-    return _start(OperationKind.IMPORT, {"medium": _absolute(medium)}, is_followed=is_followed, is_json=is_json)
+    judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
+    parameters = {**_media(medium, volumes), **judgement}
+    return _start(OperationKind.IMPORT, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.command()
+@judging
 @following
 @as_json
-def provision(*, is_followed: bool, is_json: bool) -> int:
+def provision(
+    *, is_strict: bool, waived: tuple[str, ...], reasons: tuple[str, ...], is_followed: bool, is_json: bool
+) -> int:
     """Bring the node into the state that the imported release asks for, and serve it."""
-    return _start(OperationKind.PROVISION, {}, is_followed=is_followed, is_json=is_json)
+    parameters = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
+    return _start(OperationKind.PROVISION, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.group()
@@ -175,6 +210,12 @@ def _show(view: OperationView, *, is_json: bool) -> None:
         click.echo(closing(view)[0])
     if view.error is not None:
         report(error_from_view(view.error))
+
+
+def _media(medium: str | None, volumes: tuple[str, ...]) -> dict[str, str]:
+    """Return the parameters that name media."""
+    more = {VOLUMES: "\n".join(map(_absolute, volumes))} if volumes else {}
+    return {"medium": _absolute(medium), **more}
 
 
 def _absolute(path: str | None) -> str:
