@@ -26,6 +26,8 @@ Files
   license/attestations.json   dated statements by named people
   operations/operations.jsonl   installs, imports and exports: when, by whom, with which steps and result
   node/facts.json          the machine as it was at the time of the export
+  node/compliance.json     how the node stood against items of CIS and STIG, with the reason of each exception
+  node/egress.json         what tried to get out since when, all refused; and what such a count cannot show
   release/release.json     the manifest of the current release: every file with its SHA-256
   export.json              the figures of this page
 
