@@ -2,7 +2,7 @@
 
     store          every file once that the store does not hold yet; a slot is hard links and costs nothing
     staging        one more copy of the largest such file, for an import that is cut off and begun again
-    environments   four times the wheels under /opt, which is what they unpack to
+    environments   four times the wheels under /opt, which is what they unpack to; none for the current slot
     publisher      at least `requirements.installed_bytes` for all of it, where the release says so
 
 Paths on one device share its room, so their needs are added before they are compared.
@@ -62,7 +62,8 @@ def _needs(facts: NodeFacts, release: Release | None, *, shared: bool) -> tuple[
         return (RESERVE_BYTES, RESERVE_BYTES)
     sizes = {f.sha256: f.size_bytes for f in release.files if f.sha256 not in facts.stored_sha256}
     state = sum(sizes.values()) + max(sizes.values(), default=0) + RESERVE_BYTES
-    programs = ENVIRONMENT_BYTES_PER_WHEEL_BYTE * wheels_bytes(release) + RESERVE_BYTES
+    is_installed = release.slot == facts.current_slot
+    programs = (0 if is_installed else ENVIRONMENT_BYTES_PER_WHEEL_BYTE * wheels_bytes(release)) + RESERVE_BYTES
     if not shared:
         return (state, programs)
     together = state + programs - RESERVE_BYTES

@@ -17,7 +17,8 @@ ENVIRONMENTS: Final = 150_000
 
 def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     """Compare the free inodes with the files of the release and of its environments."""
-    needed = ENVIRONMENTS + len(release.files) if release else 1_000
+    is_new = release is not None and release.slot != facts.current_slot
+    needed = ENVIRONMENTS + len(release.files) if release and is_new else 1_000
     required = f"≥ {needed:,} on the file systems of {' and '.join(PATHS)}"
     places = [place for path in PATHS if (place := facts.filesystem(path))]
     if len(places) < len(PATHS):

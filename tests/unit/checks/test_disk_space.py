@@ -53,6 +53,14 @@ def test_what_the_store_already_holds_needs_no_second_room() -> None:
     assert disk_space.evaluate(replace(nearly_full, stored_sha256=held), CUDA).outcome is Outcome.PASS
 
 
+def test_the_current_slots_environments_need_no_second_room() -> None:
+    held = frozenset(file.sha256 for file in CUDA.files)
+    serving = replace(with_free(state=3 * GB, programs=3 * GB), stored_sha256=held)
+
+    assert disk_space.evaluate(serving, CUDA).blocking
+    assert disk_space.evaluate(replace(serving, current_slot=CUDA.slot), CUDA).outcome is Outcome.PASS
+
+
 def test_files_of_equal_content_are_counted_once() -> None:
     twice = replace(CUDA, files=(*CUDA.files, replace(CUDA.files[0], path="weights/again")))
     enough_for_one = with_free(state=NEEDED_FOR_STATE, programs=NEEDED_FOR_PROGRAMS)
