@@ -3,7 +3,8 @@
     python -m tests.fuzz.search [--seconds 60] [--seed 1] [TARGET ...]     mutations of good bytes
     python -m tests.fuzz.search --atheris TARGET [-- -max_total_time=600]  guided by coverage
 
-What is found is written to `tests/fuzz/corpus/TARGET/` under its digest and is tested from then on.
+Set `TMPDIR=/dev/shm` for the `tuf-` targets, which write small files durably at every try. What is
+found is written to `tests/fuzz/corpus/TARGET/` under its digest and is tested from then on.
 The second way needs `atheris` (`pip install atheris`), which guides itself by the branches taken.
 """
 

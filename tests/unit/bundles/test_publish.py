@@ -183,3 +183,15 @@ def test_a_build_killed_between_its_two_renames_loses_nothing(tmp_path: Path, ke
         publish(tree(), blank_release(), keyring, out=tmp_path / "out", is_canceled=lambda: True, now=NOW)
 
     assert peek(open_bundle(tmp_path / "out")).epoch == 1
+
+
+def test_a_mount_point_itself_is_not_replaced(
+    tmp_path: Path, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+
+    with pytest.raises(OutputOccupied, match="is a mount point") as caught:
+        write_bundle(tmp_path / "stick", keyring)
+
+    assert str(tmp_path / "stick" / "leeward") in caught.value.remedy
+    assert not (tmp_path / "stick").exists()
