@@ -131,6 +131,11 @@ class Paths:
         return self.root / "run/leeward/management.sock"
 
     @property
+    def restart_reasons(self) -> Path:
+        """Why this boot must end; in memory, one file for each reason."""
+        return self.root / "run/leeward-restart"
+
+    @property
     def engine_socket(self) -> Path:
         """Where the engine listens."""
         return self.root / "run/leeward-engine/engine.sock"

@@ -18,6 +18,7 @@ from appliance.domain.health import EngineHealth
 from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import DiskTiming, NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest
+from appliance.domain.restart import RestartReason
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
 from bundles.release import Release
@@ -78,6 +79,18 @@ class PlayResult:
     failed: int
     rescued: int
     ignored: int
+
+
+class NodeBoot(Protocol):
+    """This boot of the node."""
+
+    def boot_id(self) -> str:
+        """Return what no other boot has."""
+        ...
+
+    def reasons(self) -> tuple[RestartReason, ...]:
+        """Return why this boot must end before the node can serve. Raises StateUnusable."""
+        ...
 
 
 class PlaybookRunner(Protocol):

@@ -25,6 +25,7 @@ from appliance.adapters.ansible import AnsibleRunner
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.gateway import TlsGatewayProbe
 from appliance.adapters.host import DiskTimer, HostProbe, SystemdServices, certificate_not_after, redaction_key
+from appliance.adapters.host.boot import BootFiles
 from appliance.adapters.host.egress import EgressTables
 from appliance.adapters.host.egress_record import EgressRecordFile
 from appliance.adapters.host.posture import probes
@@ -41,7 +42,7 @@ from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.posture import items_from_toml
 from appliance.domain.usage import ApiKey
-from appliance.ports import DiskMeter, GatewayProbe, NodeProbe, PlaybookRunner, ServiceManager
+from appliance.ports import DiskMeter, GatewayProbe, NodeBoot, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
 from appliance.resources import list_prices, posture_table
 from appliance.services.compliance import Compliance
@@ -61,6 +62,7 @@ from appliance.services.steps.intake import ImportPlaces, ImportStep
 from appliance.services.steps.license import LicenseStep
 from appliance.services.steps.preflight import PreflightStep, preflight
 from appliance.services.steps.provision import ProvisionStep, SiteVariables
+from appliance.services.steps.reboot import RebootStep
 from appliance.services.steps.smoke_test import SmokeTestStep
 from appliance.services.steps.start import StartStep
 from bundles.release import KnownAnswer, Release
@@ -80,8 +82,9 @@ class World:
     gateway: GatewayProbe
     ledger_owner: Callable[[], tuple[int, int]]
     simulated: tuple[str, ...]
-    egress: EgressSource = field(default_factory=EgressTables)
+    boot: NodeBoot
     meter: DiskMeter | None = None
+    egress: EgressSource = field(default_factory=EgressTables)
 
 
 def real_world(settings: Settings) -> World:
@@ -97,6 +100,7 @@ def real_world(settings: Settings) -> World:
         gateway=TlsGatewayProbe(port=settings.gateway.port, certificate=settings.paths.tls_certificate),
         ledger_owner=ledger_owner,
         simulated=() if twin is None else ("gpus",),
+        boot=BootFiles(settings.paths.restart_reasons),
         meter=DiskTimer(),
     )
 
@@ -271,17 +275,22 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         ExportPlaces(keys=paths.evidence_keys, work=paths.data / "state/exports"),
         node=parts.settings.node_name,
     )
+    provision = ProvisionStep(
+        slots=slots,
+        probe=world.probe,
+        runner=world.runner,
+        make_ledger=parts.ledger.make,
+        audit=parts.audit,
+        site=SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables),
+        boot=world.boot,
+    )
     return {
         StepName.PREFLIGHT: PreflightStep(world.probe, slots=slots, audit=parts.audit, meter=world.meter),
         StepName.IMPORT: ImportStep(places=_import_places(paths), slots=slots, audit=parts.audit, clock=parts.clock),
         StepName.LICENSE: LicenseStep(slots=slots, compliance=parts.compliance, register=parts.register),
-        StepName.PROVISION: ProvisionStep(
-            slots=slots,
-            probe=world.probe,
-            runner=world.runner,
-            make_ledger=parts.ledger.make,
-            audit=parts.audit,
-            site=SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables),
+        StepName.PROVISION: provision,
+        StepName.REBOOT: RebootStep(
+            boot=world.boot, journal=parts.journal, services=world.services, provision=provision
         ),
         StepName.START: StartStep(slots=slots, services=world.services, engine=world.engine),
         StepName.SMOKE_TEST: SmokeTestStep(

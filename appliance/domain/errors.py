@@ -12,7 +12,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 │  └─ TermsNotAccepted, AttestationDue
 ├─ NodeError            fix the machine                                   exit 3
 │  ├─ StoreFull                                      bundles.errors
-│  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed
+│  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed, RestartInVain
 │  └─ LedgerUnavailable, StateUnusable
 ├─ EngineError          see the runbook                                   exit 6
 │  └─ EngineStartFailed, EngineNotReady, EngineLost, GatewayNotReady
@@ -150,6 +150,13 @@ class PlaybookFailed(NodeError):
     title = "A provisioning task failed"
 
 
+class RestartInVain(NodeError):
+    """The node has restarted, and what that was for is as it was."""
+
+    code = "restart-in-vain"
+    title = "The restart did not help"
+
+
 class CommandFailed(NodeError):
     """A system command exited with an error."""
 
@@ -217,6 +224,6 @@ __all__ = [
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
     "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
     "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
-    "OperatorError", "PlaybookFailed", "PreflightBlocked", "RequestInvalid", "StateUnusable",
+    "OperatorError", "PlaybookFailed", "PreflightBlocked", "RequestInvalid", "RestartInVain", "StateUnusable",
     "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

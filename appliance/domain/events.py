@@ -109,6 +109,16 @@ class EvidenceWritten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartNeeded:
+    """The node cannot serve before it has restarted from the boot `boot_id`; `reasons` are stable names."""
+
+    boot_id: str
+    reasons: tuple[str, ...]
+    detail: str
+    at_console: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     text: str
 
@@ -147,6 +157,7 @@ Event = (
     | TaskFinished
     | FindingReported
     | EvidenceWritten
+    | RestartNeeded
     | LogLine
     | CancelRequested
     | OperationSucceeded

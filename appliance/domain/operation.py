@@ -60,6 +60,7 @@ class StepName(StrEnum):
     IMPORT = "import"
     LICENSE = "license"
     PROVISION = "provision"
+    REBOOT = "reboot"
     START = "start"
     SMOKE_TEST = "smoke-test"
     COLLECT = "collect"
@@ -72,11 +73,18 @@ STEPS: dict[OperationKind, tuple[StepName, ...]] = {
         StepName.IMPORT,
         StepName.LICENSE,
         StepName.PROVISION,
+        StepName.REBOOT,
         StepName.START,
         StepName.SMOKE_TEST,
     ),
     OperationKind.IMPORT: (StepName.PREFLIGHT, StepName.IMPORT),
-    OperationKind.PROVISION: (StepName.PREFLIGHT, StepName.PROVISION, StepName.START, StepName.SMOKE_TEST),
+    OperationKind.PROVISION: (
+        StepName.PREFLIGHT,
+        StepName.PROVISION,
+        StepName.REBOOT,
+        StepName.START,
+        StepName.SMOKE_TEST,
+    ),
     OperationKind.EXPORT_EVIDENCE: (StepName.COLLECT, StepName.SIGN),
 }
 

@@ -24,6 +24,7 @@ from appliance.domain.events import (
     OperationStarted,
     OperationSucceeded,
     Progressed,
+    RestartNeeded,
     StepFinished,
     StepStarted,
     TaskFinished,
@@ -40,6 +41,7 @@ STEP_TITLES: dict[StepName, str] = {
     StepName.IMPORT: "Verify and import the release",
     StepName.LICENSE: "Record the licence terms",
     StepName.PROVISION: "Provision the node",
+    StepName.REBOOT: "Restart the node where it is needed",
     StepName.START: "Start the engine",
     StepName.SMOKE_TEST: "Ask through the gateway",
     StepName.COLLECT: "Collect the evidence",
@@ -196,6 +198,8 @@ def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  #
             return replace(view, log=(*view.log, text)[-LOG_LINES_KEPT:])
         case CancelRequested():
             return replace(view, cancel_requested=True)
+        case RestartNeeded():
+            return view
         case OperationResumed():
             return _resumed(view)
         case _:

@@ -15,7 +15,7 @@ from tests.api.conftest import CHECKOUT, DaemonProcess
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-STEPS = ("preflight", "import", "license", "provision", "start", "smoke-test")
+STEPS = ("preflight", "import", "license", "provision", "reboot", "start", "smoke-test")
 ATTESTED = ("--attest-band", "under-50-percent", "--legal-entity", "ACME", "--signatory", "C. Fo", "--role", "CFO")
 
 

@@ -230,10 +230,10 @@ def succeeded() -> list[tuple[timedelta, Event]]:
     """The install at its good end."""
     at = timedelta(minutes=12)
     events = provisioning()
-    for name in (StepName.START, StepName.SMOKE_TEST):
+    for name in (StepName.REBOOT, StepName.START, StepName.SMOKE_TEST):
         events += [(at, StepStarted(step=name)), (at, StepFinished(step=name, summary="known answer given"))]
     finished = StepFinished(step=StepName.PROVISION, summary="61 tasks, 40 changed")
-    place = next(i for i, (_, event) in enumerate(events) if event == StepStarted(step=StepName.START))
+    place = next(i for i, (_, event) in enumerate(events) if event == StepStarted(step=StepName.REBOOT))
     events.insert(place, (at, finished))
     return [*events, (at, OperationSucceeded(summary="26.11.0-e1 serves; the known answer came back"))]
 

@@ -8,21 +8,26 @@
 Killed before the rename, the old slot is still current and the play runs again, changing what is
 left to change. Killed after it, `current` names the slot already, `next` may still do so too, and
 the play finds nothing to do. Each line may be done again.
+
+Where the play says that the node must restart first, that is journaled and nothing is switched: the
+step `reboot` restarts the node and runs this step again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from appliance.checks.demand import brings_driver
 from appliance.domain.engine import engine_variables
 from appliance.domain.errors import NotFound
+from appliance.domain.events import RestartNeeded
 from appliance.domain.fit import fit
 from appliance.domain.node import NodeFacts
 from appliance.domain.provision import PLAYBOOK, local_inventory
-from appliance.ports import AuditLog, NodeProbe, PlaybookRunner, PlayRequest, Slots
+from appliance.domain.restart import RestartReason
+from appliance.ports import AuditLog, NodeBoot, NodeProbe, PlaybookRunner, PlayRequest, Slots
 from appliance.services.steps import StepContext
 from bundles.release import Device, Release
 
@@ -76,6 +81,7 @@ class ProvisionStep:
         make_ledger: Callable[[], None],
         audit: AuditLog,
         site: SiteVariables,
+        boot: NodeBoot,
     ) -> None:
         self._slots = slots
         self._probe = probe
@@ -83,6 +89,7 @@ class ProvisionStep:
         self._make_ledger = make_ledger
         self._audit = audit
         self._site = site
+        self._boot = boot
 
     def run(self, context: StepContext) -> str:
         """Play, then switch."""
@@ -100,6 +107,9 @@ class ProvisionStep:
             variables=variables,
         )
         result = self._runner.run(play, emit=context.emit, is_canceled=context.is_canceled)
+        if reasons := self._boot.reasons():
+            context.emit(restart_needed(self._boot.boot_id(), reasons))
+            return f"{slot} waits for a restart of the node; {result.ok} tasks fine, {result.changed} changed"
         if is_driver_to_come:
             fit(release, self._probe.facts())
         self._make_ledger()
@@ -118,3 +128,13 @@ class ProvisionStep:
             self._audit.append(
                 actor=context.actor.name, action="release.activate", object_=slot, outcome=outcome, details=details
             )
+
+
+def restart_needed(boot_id: str, reasons: Sequence[RestartReason]) -> RestartNeeded:
+    """Return the event that tells the step `reboot` of a restart that this boot needs."""
+    return RestartNeeded(
+        boot_id=boot_id,
+        reasons=tuple(reason.name for reason in reasons),
+        detail="; ".join(reason.text for reason in reasons),
+        at_console=any(reason.at_console for reason in reasons),
+    )

@@ -20,6 +20,7 @@ from appliance.domain.egress import EgressReading
 from appliance.domain.errors import Canceled, EngineNotReady, PlaybookFailed
 from appliance.domain.health import EngineHealth
 from appliance.domain.node import Filesystem, NodeFacts
+from appliance.domain.restart import RestartReason
 from appliance.domain.usage import Admission, Settlement, TokenUsage, UsageOutcome, UsageSource, UsageState
 from appliance.ports import Emit, GatewayAnswer, IsCanceled, KnownAnswer, PlayRequest, PlayResult
 from appliance.services.management import Management
@@ -50,15 +51,36 @@ class TwinProbe:
 
 
 @dataclass
+class TwinBoot:
+    """A boot that ends when a test says so."""
+
+    number: int = 1
+    why: tuple[RestartReason, ...] = ()
+
+    def boot_id(self) -> str:
+        return f"boot-{self.number}"
+
+    def reasons(self) -> tuple[RestartReason, ...]:
+        return self.why
+
+    def again(self, *why: RestartReason) -> None:
+        self.number += 1
+        self.why = why
+
+
+@dataclass
 class TwinUnits:
     started: dict[str, datetime] = field(default_factory=dict)
     restarts: list[str] = field(default_factory=list)
+    reboots: int = 0
     state: str = "active"
     crashes_per_look: int = 0
     crashes: int = 0
 
     def start(self, unit: str) -> None:
-        raise AssertionError(f"steps restart {unit}")
+        """Steps restart Leeward's units; only the machine's restart is started."""
+        assert unit == "reboot.target"
+        self.reboots += 1
 
     def stop(self, unit: str) -> None:
         self.started.pop(unit, None)
@@ -180,6 +202,7 @@ class TwinNode:
         self.engine = TwinEngine()
         self.playbooks = TwinPlaybooks()
         self.gateway = TwinGateway(self.paths.ledger)
+        self.boot = TwinBoot()
         self.keyring = Keyring.create(self.root / "keys")
         write_bundle(self.medium, self.keyring)
         root_json = (self.root / "keys/1.root.json").read_bytes()
@@ -203,6 +226,7 @@ class TwinNode:
             gateway=self.gateway,
             ledger_owner=lambda: (os.getuid(), os.getgid()),
             simulated=("gpus",),
+            boot=self.boot,
             egress=NothingTried(),
         )
         with management_of(Settings(node_name="llm01", paths=self.paths), world) as management:
