@@ -160,7 +160,10 @@ async def first_tokens(target: Target, options: argparse.Namespace) -> None:
 @asynccontextmanager
 async def running(*command: str, **environment: str) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE if "paced_engine" in command[-4] else DEVNULL, env=os.environ | environment
+        *command,
+        stdout=PIPE if "tests.bench.paced_engine" in command else DEVNULL,
+        stderr=DEVNULL,
+        env=os.environ | environment,
     )
     try:
         yield process
@@ -323,7 +326,7 @@ def main() -> None:
     parser.add_argument("--nginx", default=shutil.which("nginx"))
     parser.add_argument("--litellm", action="store_true", help="install and measure LiteLLM too")
     parser.add_argument("--streams", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--gap-ms", type=float, default=50.0)
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--asks", type=int, default=10)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.paced_engine import MODEL
 
-_MARK = b'"content":" word"'
+_MARK = b'"content":" word'
 _CHUNKED_END = b"0\r\n\r\n"
 
 

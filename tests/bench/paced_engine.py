@@ -4,7 +4,7 @@
 
 It listens on the Unix socket and on a loopback TCP port, for proxies that know no Unix sockets.
 The answer's length is the request's `max_tokens`. One write a token, chunked, with running counts
-if they were asked for.
+if they were asked for. Words differ, because LiteLLM breaks off an answer that repeats one too often.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMMON = '"id":"chatcmpl-01934f3e","object":"chat.completion%s","created":176400
 START = (
     "data: {"
     + COMMON % ".chunk"
-    + ',"choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":%s}]'
+    + ',"choices":[{"index":0,"delta":{"content":" word%d"},"logprobs":null,"finish_reason":%s}]'
 )
 
 
@@ -90,7 +90,9 @@ class Answering(asyncio.Protocol):
 
     def step(self, number: int, tokens: int, *, usage: bool, running: bool, due: float) -> None:
         last = number == tokens
-        event = START % ('"stop"' if last else "null") + (f",{counts(number)}}}\n\n" if running else "}\n\n")
+        event = START % (number % 10, '"stop"' if last else "null") + (
+            f",{counts(number)}}}\n\n" if running else "}\n\n"
+        )
         out = framed(event)
         if not last:
             self.transport.write(out)

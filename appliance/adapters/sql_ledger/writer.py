@@ -2,7 +2,7 @@
 
 A thread takes everything that is queued, writes it in one transaction, and tells each caller when
 that is on disk. Commits group by themselves: a record that comes alone waits for no company, and
-after a batch the writer gathers for half a millisecond, which is less than a commit costs. An
+after a batch the writer gathers for two milliseconds, so that a busy node pays for few commits. An
 admission that cannot be written fails, and the request with it. A settlement that cannot be
 written stays in the queue and is tried again: the tokens are spent, so the record must come.
 
@@ -35,7 +35,7 @@ from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome
 _BATCH = 1_000
 _RETRY_S = 0.2
 _BUSY = 3
-_GATHER_S = 0.0005
+_GATHER_S = 0.002
 _WAL_BYTES = 8 * 1024 * 1024
 _ROOM_CHECK_S = 1.0
 

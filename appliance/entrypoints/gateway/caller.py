@@ -7,6 +7,7 @@ relays hears when the caller leaves and when it reads too slowly.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -14,7 +15,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from appliance.entrypoints.gateway.answers import CLOSE, Header, Scope
 
+HEAD_BYTES = 64 * 1024
+"""The longest request line and fields together, about."""
+HEAD_PATIENCE_S = 30.0
+"""How long a caller may take to send them."""
+
 _FAREWELL_S = 1.0
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _EXTENSION = "leeward.caller"
 
 
@@ -39,13 +46,35 @@ class CallerConnection(HttpToolsProtocol):
 
     relay: Relay | None = None
     is_gone = False
+    _head_bytes = 0
+    _head_patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_patience is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LONG)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
 
     def on_headers_complete(self) -> None:
+        self._stop_patience()
+        if sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+            raise ValueError("the head is too long")  # which the parser turns into its own error, uvicorn into 400
         super().on_headers_complete()
         self.scope["extensions"] = {_EXTENSION: Caller(self, self.cycle)}  # type: ignore[dict-item]  # ours, beside ASGI's
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
+        self._stop_patience()
         super().connection_lost(exc)
         if self.relay is not None:
             self.relay.caller_left()
@@ -63,6 +92,16 @@ class CallerConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         super().shutdown()
         self._close_when_idle()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_patience is None:
+            self._head_patience = self.loop.call_later(HEAD_PATIENCE_S, self.transport.abort)
+
+    def _stop_patience(self) -> None:
+        if self._head_patience is not None:
+            self._head_patience.cancel()
+            self._head_patience = None
 
     def _close_when_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
