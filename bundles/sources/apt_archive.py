@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,16 @@ class AptArchive:
     context: SourceContext
 
     def closure(self, wanted: Sequence[str]) -> list[Path]:
-        """Download `wanted` and everything a bare node lacks for it; returns the package files."""
+        """Download `wanted` and everything a bare node lacks for it; returns the package files.
+
+        One at a time: another build with the same cache waits.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "leeward.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._closure(wanted)
+
+    def _closure(self, wanted: Sequence[str]) -> list[Path]:
         self._prepare()
         available = {s["Package"]: s for s in stanzas(self._apt("apt-cache", "dumpavail"))}
         base = {name: available[name]["Version"] for name in sorted(base_packages(available))}

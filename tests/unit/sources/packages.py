@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bundles.sources.repository_key import RepositoryKey
@@ -13,35 +13,30 @@ from bundles.sources.repository_key import RepositoryKey
 FOLDER = "var/nvidia-driver-local-repo-test-580.95.05"
 
 
-def make_deb(folder: Path, *, name: str, version: str, scripts: Mapping[str, str] | None = None, **more: str) -> Path:
-    """Build a deb that holds one text file; `scripts` are maintainer scripts, `more` control fields."""
+def make_deb(
+    folder: Path, *, name: str, version: str, files: Mapping[str, str] | None = None, depends: str = ""
+) -> Path:
+    """Build a deb that holds one text file and `files`; those below `DEBIAN/` are its maintainer scripts."""
     tree = folder / f"{name}-tree"
-    control = {"Package": name, "Version": version, "Architecture": "amd64", "Maintainer": "Test", "Description": name}
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text("".join(f"{k}: {v}\n" for k, v in {**control, **_fields(more)}.items()))
-    for script, text in (scripts or {}).items():
-        (tree / "DEBIAN" / script).write_text(text)
-        (tree / "DEBIAN" / script).chmod(0o755)
-    (tree / "usr/share/leeward-test").mkdir(parents=True)
-    (tree / "usr/share/leeward-test" / name).write_text(version)
+    control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Test\nDescription: {name}\n"
+    control += f"Depends: {depends}\n" if depends else ""
+    content = {f"usr/share/leeward-test/{name}": version, **(files or {}), "DEBIAN/control": control}
+    for path, text in content.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    for script in (tree / "DEBIAN").glob("p*"):
+        script.chmod(0o755)
     made = folder / f"{name}_{version}_amd64.deb"
     _run("dpkg-deb", "--build", "--root-owner-group", "-Znone", str(tree), str(made))
     return made
 
 
-def _fields(more: Mapping[str, str]) -> dict[str, str]:
-    return {name.replace("_", "-"): value for name, value in more.items()}
-
-
-def make_local_deb(folder: Path, packages: Mapping[str, str], *, key: RepositoryKey) -> Path:
+def make_local_deb(folder: Path, debs: Iterable[Path], *, key: RepositoryKey) -> Path:
     """Build a package like NVIDIA's: a flat repository below /var, with its index, signatures and key."""
     tree = folder / "local-tree"
     repository = tree / FOLDER
     repository.mkdir(parents=True)
-    scratch = folder / "debs"
-    scratch.mkdir()
-    for name, version in packages.items():
-        deb = make_deb(scratch, name=name, version=version)
+    for deb in debs:
         deb.rename(repository / deb.name)
     index = "".join(_stanza(deb) for deb in sorted(repository.glob("*.deb")))
     (repository / "Packages").write_text(index)
@@ -51,11 +46,9 @@ def make_local_deb(folder: Path, packages: Mapping[str, str], *, key: Repository
     (repository / "InRelease").write_bytes(key.sign(release.encode()))
     (repository / "nvidia-driver-local-TEST-keyring.gpg").write_bytes(key.public())
     (tree / "DEBIAN").mkdir()
-    control = (
-        "Package: nvidia-driver-local-repo-test\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: N\nDescription: r\n"
-    )
-    (tree / "DEBIAN/control").write_text(control)
-    made = folder / "nvidia-driver-local-repo-test-580.95.05_1.0-1_amd64.deb"
+    control = "Package: nvidia-driver-local-repo-test\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: N\n"
+    (tree / "DEBIAN/control").write_text(f"{control}Description: r\n")
+    made = folder / "nvidia-driver-local-repo-test_1.0-1_amd64.deb"
     _run("dpkg-deb", "--build", "--root-owner-group", "-Znone", str(tree), str(made))
     return made
 

@@ -19,6 +19,10 @@ PACKAGES = {"nvidia-driver-cuda": "580.95.05-1", "nvidia-kernel-open-dkms": "580
 KERNEL = "6.1.0-50-amd64"
 
 
+def debs(folder: Path) -> list[Path]:
+    return [make_deb(folder, name=name, version=version) for name, version in PACKAGES.items()]
+
+
 @pytest.fixture
 def nvidia(tmp_path: Path) -> RepositoryKey:
     return RepositoryKey(tmp_path / "nvidia-key")
@@ -26,7 +30,7 @@ def nvidia(tmp_path: Path) -> RepositoryKey:
 
 @pytest.fixture
 def archive(tmp_path: Path, nvidia: RepositoryKey) -> Archive:
-    made = make_local_deb(tmp_path, PACKAGES, key=nvidia)
+    made = make_local_deb(tmp_path, debs(tmp_path), key=nvidia)
     digest = hashlib.sha256(made.read_bytes()).hexdigest()
     return Archive(file=made.name, sha256=digest, key=fingerprint_of(nvidia, tmp_path))
 
@@ -109,7 +113,7 @@ def test_an_index_that_the_pinned_key_did_not_sign_is_refused(
 ) -> None:
     """Someone puts the right key beside an index that another key signed, and the digest was pinned of that."""
     another = RepositoryKey(tmp_path / "another-key")
-    made = make_local_deb(tmp_path, PACKAGES, key=_Mixed(signs=another, shows=nvidia))  # type: ignore[arg-type]  # shows one key and signs with another
+    made = make_local_deb(tmp_path, debs(tmp_path), key=_Mixed(signs=another, shows=nvidia))  # type: ignore[arg-type]  # shows one key and signs with another
     archive = Archive(
         file=made.name, sha256=hashlib.sha256(made.read_bytes()).hexdigest(), key=fingerprint_of(nvidia, tmp_path)
     )
