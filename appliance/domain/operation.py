@@ -122,11 +122,14 @@ class ParameterNames:
 JUDGEMENT = ("strict", "waivers")
 """How the findings of the step `preflight` are judged; `appliance.domain.preflight` says what they hold."""
 
+VOLUMES = "volumes"
+"""Further folders with volumes of the same media set, one absolute path a line."""
+
 PARAMETERS: dict[OperationKind, ParameterNames] = {
     OperationKind.INSTALL: ParameterNames(
-        required=("medium",), optional=("attestation", *JUDGEMENT), paths=("medium",)
+        required=("medium",), optional=(VOLUMES, "attestation", *JUDGEMENT), paths=("medium",)
     ),
-    OperationKind.IMPORT: ParameterNames(required=("medium",), optional=JUDGEMENT, paths=("medium",)),
+    OperationKind.IMPORT: ParameterNames(required=("medium",), optional=(VOLUMES, *JUDGEMENT), paths=("medium",)),
     OperationKind.PROVISION: ParameterNames(optional=JUDGEMENT),
     OperationKind.EXPORT_EVIDENCE: ParameterNames(required=("destination",), paths=("destination",)),
 }
@@ -139,9 +142,14 @@ def check_parameters(request: OperationRequest) -> None:
     wrong = [f"{name} is missing" for name in names.required if not given.get(name)]
     wrong += [f"{name} is unknown" for name in sorted(set(given) - {*names.required, *names.optional})]
     wrong += [f"{name} is not an absolute path" for name in names.paths if given.get(name, "/")[:1] != "/"]
+    wrong += [f"{VOLUMES} names {line!a}, which is not an absolute path" for line in _volumes(given) if line[:1] != "/"]
     if wrong:
         raise RequestInvalid(
             detail=f"The operation {request.kind} was asked for, but {', '.join(wrong)}.",
             remedy=f"Give {' and '.join(names.required) or 'no parameters'}, then ask again.",
         )
     Judgement.of(given)
+
+
+def _volumes(given: dict[str, str]) -> list[str]:
+    return given.get(VOLUMES, "").splitlines()

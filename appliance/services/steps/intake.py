@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.domain.events import LogLine, Progressed, Unit
-from appliance.domain.operation import StepName
+from appliance.domain.operation import VOLUMES, StepName
 from appliance.ports import AuditLog, Clock, Slots
 from appliance.services.steps import StepContext
 from bundles.counter import Counter, NodeCounter
@@ -137,7 +137,7 @@ class ImportStep:
 
 def media_paths(parameters: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the folders of the media: `medium`, then `volumes`, one a line."""
-    return tuple(Path(line) for line in (parameters["medium"], *parameters.get("volumes", "").splitlines()) if line)
+    return tuple(Path(line) for line in (parameters["medium"], *parameters.get(VOLUMES, "").splitlines()) if line)
 
 
 def _require_release(release: Release) -> None:
