@@ -110,6 +110,19 @@ def test_the_engine_reaches_nothing_not_even_the_nodes_loopback(journey: Journey
     assert "reached" not in inside
 
 
+def test_preflight_alone_answers_sixty_questions_on_a_node_that_serves(
+    journey: Journey, events: list[dict[str, Any]]
+) -> None:
+    assert events
+
+    with journey.timed("preflight, SSH included"):
+        output = journey.node.ssh("leeward preflight --json").stdout
+
+    findings = [json.loads(line) for line in output.splitlines()]
+    assert len(findings) >= 60
+    assert not [finding["check"] for finding in findings if finding["blocking"]]
+
+
 def test_the_same_playbook_again_changes_nothing(journey: Journey, events: list[dict[str, Any]]) -> None:
     assert events
 
