@@ -20,7 +20,7 @@ from bundles.errors import ContentMismatch, MediaMissing
 from bundles.layout import VOLUME, read_at
 from bundles.media.header import VolumeKind
 from bundles.media.parity import Combination, recipe
-from bundles.media.plan import Cell, Leaf, Place, Plan
+from bundles.media.plan import Cell, Leaf, Place, Plan, cell_bytes
 
 if TYPE_CHECKING:
     from bundles.media.reader import MediaBlobs, Source, Volume
@@ -53,11 +53,8 @@ class Mender:
     def sources(self, leaf: Leaf) -> Iterator[Source]:
         """Give each way to compute the leaf."""
         for found, place in self._places(leaf):
-            offset = 0
-            for before in found.cell(place):
-                if before.key == leaf.key:
-                    break
-                offset += before.size_bytes
+            cell = found.cell(place)
+            offset = cell_bytes(cell[: [one.key for one in cell].index(leaf.key)])
             for content in self._contents(found, place):
                 yield partial(_copy, content, offset)
 
