@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jinja2 import Template
 
 from bundles.errors import RecipeInvalid, SourceFailed
 from bundles.sources import SourceContext, make_source
 from tests.lab.requirements import install_tools
+from tests.roles.conftest import CHECKOUT
 from tests.unit.sources.packages import FOLDER, RpmSigner, make_rpm
 
 pytestmark = pytest.mark.node  # installs rpm's tools where they are missing, and so needs root
@@ -23,7 +25,9 @@ DRIVER = ("nvidia-driver-cuda", "kmod-nvidia-open-dkms")
 
 @pytest.fixture(scope="module", autouse=True)
 def tools() -> None:
-    install_tools({"rpmbuild": "rpm", "rpm2cpio": "rpm2cpio", "cpio": "cpio", "createrepo_c": "createrepo-c"})
+    install_tools(
+        {"rpmbuild": "rpm", "rpm2cpio": "rpm2cpio", "cpio": "cpio", "createrepo_c": "createrepo-c", "dnf": "dnf"}
+    )
 
 
 @pytest.fixture
@@ -108,6 +112,40 @@ def test_a_repository_holds_the_driver_what_it_needs_and_both_signatures(builder
     assert _verifies(into / "leeward-os.asc", signature, index)
     index.write_text(index.read_text().replace("primary", "primarY", 1))
     assert not _verifies(into / "leeward-os.asc", signature, index)
+
+
+def test_dnf_installs_from_it_as_the_role_configures_it(builder: Builder, tmp_path: Path) -> None:
+    done = _dnf(tmp_path, builder.fetch())
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "node/usr/share/leeward-test/kmod-nvidia-open-dkms").read_text() == "580.95.05\n"
+
+
+@pytest.mark.parametrize("path", ["repodata/repomd.xml", "Packages/kmod-nvidia-open-dkms-580.95.05-1.el9.x86_64.rpm"])
+def test_dnf_refuses_a_repository_or_a_package_that_is_not_what_was_signed(
+    builder: Builder, tmp_path: Path, path: str
+) -> None:
+    tampered = builder.fetch() / path
+    content = bytearray(tampered.read_bytes())
+    content[-20] ^= 1
+    tampered.unlink()  # the file is shared with the archive, by a hard link
+    tampered.write_bytes(content)
+
+    done = _dnf(tmp_path, tampered.parents[1])
+
+    assert done.returncode != 0
+    assert not (tmp_path / "node/usr/share/leeward-test").exists()
+
+
+def _dnf(scratch: Path, repository: Path) -> subprocess.CompletedProcess[str]:
+    """Install the driver into an empty root, with the repository file that the role's template gives."""
+    template = (CHECKOUT / "playbooks/roles/nvidia_driver/templates/leeward.repo.j2").read_text()
+    (scratch / "repos").mkdir()
+    (scratch / "repos/leeward.repo").write_text(Template(template).render(nvidia_driver_repository=str(repository)))
+    command = ["dnf", "--assumeyes", f"--installroot={scratch}/node", "--releasever=9", "--disablerepo=*"]
+    command += ["--enablerepo=leeward", f"--setopt=reposdir={scratch}/repos", f"--setopt=cachedir={scratch}/cached"]
+    named = [f"{name}-3:580.95.05-1.el9" for name in DRIVER]
+    return subprocess.run([*command, "install", *named], check=False, capture_output=True, text=True)
 
 
 def test_a_second_fetch_makes_the_same_index(builder: Builder) -> None:
