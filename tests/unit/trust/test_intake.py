@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,9 +29,17 @@ from bundles.approval import (
     sign_approval,
 )
 from bundles.digest import sha256_hex
-from bundles.errors import ApprovalMissing, ContentMismatch, LeewardError, RollbackRefused, StoreUnusable
+from bundles.errors import (
+    ApprovalMissing,
+    ContentMismatch,
+    LeewardError,
+    ReleaseInvalid,
+    RollbackRefused,
+    StoreUnusable,
+)
 from bundles.keys import Keyring
 from bundles.layout import TARGETS
+from bundles.release import BundleKind
 from bundles.trust import Verified
 from tests.support.small_bundles import blank_release, tree, write_bundle
 from tests.unit.bundles.site import Site, blob_of, flip_bit
@@ -237,5 +246,19 @@ def test_a_trust_folder_that_cannot_be_written_is_said_so_and_the_release_does_n
         node.run(medium_at(tmp_path, keyring, 1))
 
     assert isinstance(caught.value, LeewardError)
+    assert node.slots.pending() is None
+    assert node.audit.kept == []
+
+
+def test_an_evidence_bundle_is_not_imported(tmp_path: Path, keyring: Keyring, node: Node) -> None:
+    evidence = replace(
+        blank_release(), kind=BundleKind.EVIDENCE, licenses=(), pair=None, engine=None, requirements=None
+    )
+    medium = write_bundle(tmp_path / "evidence", keyring, release=evidence, files={"audit/log.jsonl": b"{}\n"}).folder
+
+    with pytest.raises(ReleaseInvalid, match="of kind evidence"):
+        node.run(medium)
+
+    assert node.site.policy is None
     assert node.slots.pending() is None
     assert node.audit.kept == []

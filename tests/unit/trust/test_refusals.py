@@ -22,6 +22,7 @@ from bundles.errors import (
     ReleaseInvalid,
     RollbackRefused,
     SignatureRefused,
+    TrustRootMissing,
 )
 from bundles.keys import Keyring
 from bundles.layout import METADATA, TARGETS, open_bundle
@@ -183,3 +184,23 @@ def test_the_program_of_its_own_is_the_same_group(monkeypatch: pytest.MonkeyPatc
         cli.main()
 
     assert caught.value.code == 0
+
+
+def test_anchoring_the_same_root_again_is_no_harm(keyring: Keyring, site: Site) -> None:
+    anchor = site.folder / "trust/anchor.root.json"
+    before = anchor.stat().st_mtime_ns
+
+    site.trust.anchor(keyring.roots()[0], keyring.fingerprint)
+
+    assert anchor.stat().st_mtime_ns == before
+
+
+def test_a_damaged_policy_stops_imports_and_is_not_replaced(medium: Path, site: Site) -> None:
+    site.import_(medium)
+    policy = site.folder / "trust/current/policy.json"
+    policy.write_bytes(b'{"epoch":1}')
+
+    with pytest.raises(TrustRootMissing, match=r"policy\.json of the trusted state is damaged"):
+        site.import_(medium)
+
+    assert policy.read_bytes() == b'{"epoch":1}'
