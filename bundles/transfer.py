@@ -32,6 +32,9 @@ FILES_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
 THREADS = max(2, min(8, os.cpu_count() or 2))
 """How many leaves are under way at once, each in a buffer of 16 MiB: at most 128 MiB of memory."""
 
+READING_THREADS = max(2, min(8, 2 * (os.cpu_count() or 2)))
+"""How many where nothing is written: more than cores, so that one is hashing while another waits for its turn."""
+
 PIECE_BYTES = 1024 * 1024
 """Hashing in pieces of this size finds them in a core's own cache, where they were just read to."""
 
@@ -161,15 +164,15 @@ class LeafWork(Protocol):
         ...
 
 
-def share(works: Iterable[LeafWork], meter: Meter) -> None:
-    """Do all works with `THREADS` threads; the first error stops all and is raised.
+def share(works: Iterable[LeafWork], meter: Meter, *, threads: int = THREADS) -> None:
+    """Do all works with that many threads; the first error stops all and is raised.
 
     Half as many files as threads are under way at once and the other threads help with them, so that
     a slow medium is read mostly in one direction.
     """
-    desk = _Desk(waiting=iter(works), meter=meter)
+    desk = _Desk(waiting=iter(works), meter=meter, files_at_once=max(1, threads // 2))
     try:
-        each(range(THREADS), desk.serve, meter, at_once=THREADS)
+        each(range(threads), desk.serve, meter, at_once=threads)
     finally:
         desk.close()
 
@@ -180,6 +183,7 @@ class _Desk:
 
     waiting: Iterator[LeafWork]
     meter: Meter
+    files_at_once: int
     _under_way: list[_SharedFile] = field(default_factory=list)
     _opened: ExitStack = field(default_factory=ExitStack)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -200,7 +204,7 @@ class _Desk:
         with self._lock:
             self.meter.check()
             self._under_way = [file for file in self._under_way if file.has_more]
-            if len(self._under_way) < max(1, THREADS // 2):
+            if len(self._under_way) < self.files_at_once:
                 work = next(self.waiting, None)
                 if work is not None:
                     file = _SharedFile(work)

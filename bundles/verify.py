@@ -26,7 +26,7 @@ from bundles.errors import ContentMismatch, MediaMissing, VolumesMissing
 from bundles.layout import Bundle, read_at
 from bundles.release import FileEntry, Release
 from bundles.store import SlotBuilder, StagedFile, Store, check_room, holds_leaf
-from bundles.transfer import IsCanceled, Meter, Progress, hash_in_pieces, never, share, silent
+from bundles.transfer import READING_THREADS, IsCanceled, Meter, Progress, hash_in_pieces, never, share, silent
 from bundles.trust import Verified
 from bundles.verity import protect
 
@@ -48,7 +48,7 @@ def verify_content(
         for entry in unique.values()
         if entry.sha256 not in unreadable
     ]
-    share(works, meter)
+    share(works, meter, threads=READING_THREADS)
     wrong = {work.entry.sha256: work.bad for work in works}
     sizes = {one.path: one.leaves for one in shape.corrupt}
     found = ((entry.path, {*wrong.get(entry.sha256, ()), *sizes.get(entry.path, ())}) for entry in release.files)

@@ -30,7 +30,7 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubLimits:
-    """Times in seconds. At 200 MB/s the real release takes 12 minutes and a tenth of one core."""
+    """Times in seconds. At 200 MB/s the real release takes 12 minutes and a quarter of one core."""
 
     bytes_per_s: float = 200e6
     first_s: float = 300.0
