@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
-DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv
+DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv softhsm2 swtpm
 
 .PHONY: help node-possible demo test unit lint bench lock clean
 .DEFAULT_GOAL := help
