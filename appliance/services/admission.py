@@ -1,33 +1,30 @@
 """What a tenant may ask of the engine: a chat request is read, judged and rewritten here.
 
-The rules (facts of vLLM 0.33, each with an advisory or a cost behind it):
-- A field that reaches into the engine (chat templates, processor arguments, cache transfer,
-  embeddings, priorities) or that prints what was not asked (`ignore_eos`) is refused, not dropped:
-  a caller must never believe that it had an effect. `null` and `false` mean nothing and are removed.
-- Images come as `data:` URLs; the engine would fetch any other address itself.
-- The body is parsed and written anew, so that what was judged is what the engine reads: no second
-  `model` key, no NaN, no lone surrogates, no nesting deeper than the limit.
+The rules are those of `request_body`. What is said in Mistral's way is said in the engine's.
 
 Pure: bytes in, bytes out. No text of a request ends up in an error.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from appliance.domain.errors import ChatRefused
-
-REFUSED_FIELDS = frozenset(
-    {
-        "cache_salt", "chat_template", "chat_template_kwargs", "documents",
-        "ec_transfer_params", "ignore_eos", "kv_transfer_params", "logprob_token_ids", "media_io_kwargs",
-        "mm_payload", "mm_processor_kwargs", "priority", "prompt_embeds", "prompt_logprobs", "request_id",
-        "return_prompt_text", "return_token_ids", "session_id", "use_beam_search", "vllm_xargs",
-    }
-)  # fmt: skip
-"""Request fields of vLLM that no tenant may set."""
+from appliance.services.request_body import (
+    REFUSED_FIELDS,
+    ChatLimits,
+    ask_for_counts,
+    boolean,
+    check_image,
+    check_model,
+    check_stop,
+    integer,
+    map_effort,
+    parse_body,
+    refuse,
+    refuse_fields,
+    write_body,
+)
 
 PART_TYPES = frozenset({"text", "image_url", "thinking", "refusal"})
 """Kinds of message content that the model takes."""
@@ -38,19 +35,14 @@ _MEDIA_KEYS = frozenset(
         "prompt_embeds", "video_url",
     }
 )  # fmt: skip
-_IMAGE_START = "data:image/"
-_EFFORTS = {"none": "none", "minimal": "none", "low": "none", "medium": "high", "high": "high", "xhigh": "high"}
+_ANOTHER_MODEL = frozenset({"guardrails"})  # Mistral's own servers ask one
+_HINTS = ("prediction", "prompt_cache_key")  # they change how fast an answer comes, never what it says
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatLimits:
-    """How much one request may ask for."""
-
-    body_bytes: int = 64 * 1024 * 1024
-    depth: int = 64
-    choices: int = 8
-    stop_sequences: int = 4
-    top_logprobs: int = 20
+SAFE_PROMPT = (
+    "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, unethical, "
+    "prejudiced, or negative content. Ensure replies promote fairness and positivity."
+)
+"""What Mistral's servers put before the conversation for `safe_prompt` (docs.mistral.ai, Guardrailing)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +67,21 @@ def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits
     `cache_salt` keeps one team's prompts out of another's prefix cache (vLLM: 1 to 1,024
     characters). Raises ChatRefused with the HTTP status and the parameter at fault.
     """
-    request = _parse(body, limits)
-    _check_model(request, served_model)
-    _refuse_fields(request)
+    request = parse_body(body, limits)
+    check_model(request, served_model)
+    refuse_fields(request, REFUSED_FIELDS)
+    refuse_fields(request, _ANOTHER_MODEL, "it asks for a second model, which this node does not have")
     _check_messages(request)
-    stream = _boolean(request, "stream")
-    choices = _integer(request, "n", default=1, low=1, high=limits.choices)
-    _integer(request, "top_logprobs", default=0, low=0, high=limits.top_logprobs)
-    stop = request.get("stop")
-    if isinstance(stop, list) and len(stop) > limits.stop_sequences:
-        _refuse("stop", f"it has {len(stop)} sequences; at most {limits.stop_sequences} are allowed")
-    wants_usage, wants_continuous = _stream_options(request, stream=stream)
-    effort = _map_effort(request)
+    stream = boolean(request, "stream")
+    choices = integer(request, "n", default=1, low=1, high=limits.choices)
+    integer(request, "top_logprobs", default=0, low=0, high=limits.top_logprobs)
+    check_stop(request, "stop", limits)
+    wants_usage, wants_continuous = ask_for_counts(request, stream=stream)
     _speak_vllm(request)
+    effort = _map_effort(request)
     request["cache_salt"] = cache_salt
     return ChatRequest(
-        body=_write(request),
+        body=write_body(request),
         model=served_model,
         stream=stream,
         choices=choices,
@@ -100,69 +91,20 @@ def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits
     )
 
 
-def _parse(body: bytes, limits: ChatLimits) -> dict[str, Any]:
-    try:
-        request = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):  # said without the parser's words, which can quote the body
-        request = None
-    if not isinstance(request, dict):
-        _refuse(None, "the body is not a JSON object in UTF-8")
-    if _too_deep(request, limits.depth):
-        _refuse(None, f"the body nests deeper than {limits.depth} levels")
-    return request
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _too_deep(value: object, limit: int) -> bool:
-    level: list[object] = [value]
-    for _ in range(limit):
-        below: list[object] = []
-        for item in level:
-            children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-            below.extend(child for child in children if isinstance(child, (dict, list)))
-        if not below:
-            return False
-        level = below
-    return True
-
-
-def _check_model(request: dict[str, Any], served_model: str) -> None:
-    model = request.get("model")
-    if not isinstance(model, str):
-        _refuse("model", "it must be the name of a model")
-    if model != served_model:
-        raise ChatRefused(
-            detail="This node does not serve the model that was asked for.",
-            remedy=f"Ask for {served_model}; GET /v1/models lists what is served.",
-            http_status=404,
-            param="model",
-        )
-
-
-def _refuse_fields(request: dict[str, Any]) -> None:
-    for name in REFUSED_FIELDS.intersection(request):
-        if request[name] is not None and request[name] is not False:
-            _refuse(name, "this gateway does not forward it")
-        del request[name]
-
-
 def _check_messages(request: dict[str, Any]) -> None:
     messages = request.get("messages")
     if not isinstance(messages, list) or not messages:
-        _refuse("messages", "it must be a list with at least one message")
+        refuse("messages", "it must be a list with at least one message")
     for position, message in enumerate(messages):
         where = f"messages[{position}]"
         if not isinstance(message, dict):
-            _refuse(where, "it must be an object")
+            refuse(where, "it must be an object")
         content = message.get("content")
         if isinstance(content, list):
             for part_position, part in enumerate(content):
                 _check_part(part, f"{where}.content[{part_position}]")
         elif content is not None and not isinstance(content, str):
-            _refuse(f"{where}.content", "it must be text or a list of parts")
+            refuse(f"{where}.content", "it must be text or a list of parts")
 
 
 def _check_part(part: object, where: str) -> None:
@@ -170,41 +112,23 @@ def _check_part(part: object, where: str) -> None:
         return
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or not isinstance(kind, str) or kind not in PART_TYPES:
-        _refuse(where, f"its type must be one of: {', '.join(sorted(PART_TYPES))}")
+        refuse(where, f"its type must be one of: {', '.join(sorted(PART_TYPES))}")
     if not _MEDIA_KEYS.isdisjoint(part):
-        _refuse(where, "it carries media that this model does not take")
+        refuse(where, "it carries media that this model does not take")
     if kind != "image_url":
         if "image_url" in part:
-            _refuse(where, "an image needs the type image_url")
+            refuse(where, "an image needs the type image_url")
         return
     image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str) or not url.startswith(_IMAGE_START):
-        _refuse(where, f"an image must be given as a URL that begins with {_IMAGE_START}; nothing is fetched here")
-
-
-def _stream_options(request: dict[str, Any], *, stream: bool) -> tuple[bool, bool]:
-    """Ask the engine for running counts; return what the caller had asked for: (usage, continuous)."""
-    asked = request.pop("stream_options", None)
-    if asked is not None and not isinstance(asked, dict):
-        _refuse("stream_options", "it must be an object")
-    if not stream:
-        return True, False
-    request["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-    wants_usage = _boolean(asked or {}, "include_usage")
-    return wants_usage, wants_usage and _boolean(asked or {}, "continuous_usage_stats")
+    check_image(image.get("url") if isinstance(image, dict) else image, where)
 
 
 def _map_effort(request: dict[str, Any]) -> str | None:
-    """Map OpenAI's levels onto the two that the model knows: none and high."""
-    effort = request.get("reasoning_effort")
+    effort = request.pop("reasoning_effort", None)
     if effort is None:
-        request.pop("reasoning_effort", None)
         return None
-    if not isinstance(effort, str) or effort not in _EFFORTS:
-        _refuse("reasoning_effort", f"it must be one of: {', '.join(_EFFORTS)}")
-    request["reasoning_effort"] = _EFFORTS[effort]
-    return _EFFORTS[effort]
+    request["reasoning_effort"] = mapped = map_effort(effort, "reasoning_effort")
+    return mapped
 
 
 def _speak_vllm(request: dict[str, Any]) -> None:
@@ -214,36 +138,24 @@ def _speak_vllm(request: dict[str, Any]) -> None:
         request.setdefault("seed", seed)
     if request.get("tool_choice") == "any":
         request["tool_choice"] = "required"
+    mode = request.pop("prompt_mode", None)
+    if mode is not None:
+        if mode != "reasoning":
+            refuse("prompt_mode", "it must be reasoning")
+        request.setdefault("reasoning_effort", "high")
+    if boolean(request, "safe_prompt"):
+        _put_first(request["messages"], SAFE_PROMPT)
+    for name in (*_HINTS, "safe_prompt"):
+        request.pop(name, None)
 
 
-def _boolean(request: dict[str, Any], name: str) -> bool:
-    value = request.get(name)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        _refuse(name, "it must be true or false")
-    return value
-
-
-def _integer(request: dict[str, Any], name: str, *, default: int, low: int, high: int) -> int:
-    value = request.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        _refuse(name, f"it must be a whole number from {low} to {high}")
-    return value
-
-
-def _write(request: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        _refuse(None, "the body holds half of a surrogate pair, which is not text")
-
-
-def _refuse(param: str | None, why: str) -> NoReturn:
-    raise ChatRefused(
-        detail=f"{param}: {why}." if param else f"{why[0].upper()}{why[1:]}.",
-        remedy="Change the request; the gateway's handbook lists what is forwarded.",
-        param=param,
-    )
+def _put_first(messages: list[Any], words: str) -> None:
+    """Say something before all else, in the system message if there is one."""
+    first = messages[0]
+    content = first.get("content") if first.get("role") == "system" else None
+    if isinstance(content, str):
+        messages[0] = first | {"content": f"{words}\n\n{content}"}
+    elif isinstance(content, list):
+        messages[0] = first | {"content": [{"type": "text", "text": words}, *content]}
+    else:
+        messages.insert(0, {"role": "system", "content": words})

@@ -26,7 +26,7 @@ from appliance.entrypoints.gateway.records import Records
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
-from appliance.services.admission import ChatLimits
+from appliance.services.request_body import ChatLimits
 
 log = structlog.get_logger()
 

@@ -6,8 +6,9 @@ from appliance.domain.usage import ApiKey
 from appliance.entrypoints.gateway.answers import error_body, error_event
 from appliance.entrypoints.gateway.dialect import EngineRequest
 from appliance.entrypoints.gateway.salt import CacheSalt
-from appliance.services.admission import ChatLimits, read_chat_request
+from appliance.services.admission import read_chat_request
 from appliance.services.metering import StreamMeter, tally_of_answer
+from appliance.services.request_body import ChatLimits
 
 PATH = "/v1/chat/completions"
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.domain.errors import ChatRefused
-from appliance.services.admission import REFUSED_FIELDS, ChatLimits, ChatRequest, read_chat_request
+from appliance.services.admission import SAFE_PROMPT, ChatRequest, read_chat_request
+from appliance.services.request_body import REFUSED_FIELDS, ChatLimits
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -61,6 +62,36 @@ def test_what_mistrals_sdk_says_differently_is_translated() -> None:
 
     assert (sent["seed"], sent["tool_choice"]) == (7, "required")
     assert "random_seed" not in sent
+
+
+def test_a_safe_prompt_comes_before_the_callers_own_system_message() -> None:
+    own = {"role": "system", "content": "Be brief."}
+    parts = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+
+    bare = forwarded(ASK | {"safe_prompt": True})
+    joined = forwarded(ASK | {"safe_prompt": True, "messages": [own, *ASK["messages"]]})
+    in_parts = forwarded(ASK | {"safe_prompt": True, "messages": [parts, *ASK["messages"]]})
+
+    assert bare["messages"] == [{"role": "system", "content": SAFE_PROMPT}, *ASK["messages"]]
+    assert joined["messages"][0]["content"] == f"{SAFE_PROMPT}\n\nBe brief."
+    assert in_parts["messages"][0]["content"] == [{"type": "text", "text": SAFE_PROMPT}, *parts["content"]]
+    assert "safe_prompt" not in bare
+    assert forwarded(ASK | {"safe_prompt": False}) == ASK | {"cache_salt": "salt"}
+
+
+def test_mistrals_reasoning_mode_means_high_effort_and_its_hints_are_left_out() -> None:
+    hints = {"prediction": {"type": "content", "content": "x"}, "prompt_cache_key": "k", "guardrails": None}
+
+    assert forwarded(ASK | {"prompt_mode": "reasoning"})["reasoning_effort"] == "high"
+    assert forwarded(ASK | {"prompt_mode": "reasoning", "reasoning_effort": "low"})["reasoning_effort"] == "none"
+    assert forwarded(ASK | hints | {"prompt_mode": None}) == ASK | {"cache_salt": "salt"}
+
+
+def test_guardrails_are_refused_because_they_need_a_second_model() -> None:
+    with pytest.raises(ChatRefused) as refused:
+        read(ASK | {"guardrails": [{"block_on_error": True}]})
+
+    assert refused.value.param == "guardrails"
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED_FIELDS))
