@@ -109,7 +109,8 @@ def table_tries(listing: dict[str, Any], name_of: Callable[[int], str]) -> Itera
                 count=count,
             )
     for account, packets in counters.items():
-        beyond = packets - by_account[account]
+        is_whole_network = "dropped" not in counters  # the engine's: an administrator may have entered it too
+        beyond = packets - (sum(by_account.values()) if is_whole_network else by_account[account])
         if account != "dropped" and beyond > 0:
             yield Try(account=account, protocol="other", destination=MANY if is_full else OTHER, count=beyond)
 

@@ -52,6 +52,14 @@ def test_what_is_counted_beyond_the_destinations_is_not_lost() -> None:
     ]
 
 
+def test_an_administrator_who_enters_the_engines_network_is_not_taken_for_the_engine() -> None:
+    root = element(0, "10.88.0.1", 6, 22, 1)
+
+    assert [t.account for t in table_tries(listing(root, counters={"leeward-engine": 1}), lambda _uid: "root")] == [
+        "root"
+    ]
+
+
 def test_the_witness_adds_up_to_what_it_counted_and_others_words_are_left() -> None:
     lines = [
         {"__CURSOR": "a", "MESSAGE": "INFO engine says hello"},
