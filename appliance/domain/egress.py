@@ -135,7 +135,8 @@ def fold(record: EgressRecord, reading: EgressReading, at: datetime) -> tuple[Eg
     """
     before = {each.key: each.count for each in record.last_counted}
     new = [*reading.seen]
-    for each in reading.counted:
+    counted = _summed(reading.counted)
+    for each in counted:
         known = before.get(each.key, 0)
         new.append(replace(each, count=each.count - known if each.count >= known else each.count))
     attempts = {(a.account, a.protocol, a.destination): a for a in record.attempts}
@@ -154,7 +155,7 @@ def fold(record: EgressRecord, reading: EgressReading, at: datetime) -> tuple[Eg
             fresh.append(attempts[key])
         else:
             attempts[key] = replace(known_attempt, count=known_attempt.count + each.count, last_at=at)
-    kept = reading.counted if not reading.missing else _newest(record.last_counted, reading.counted)
+    kept = _newest(record.last_counted, counted) if reading.missing else counted
     folded = EgressRecord(
         since=record.since,
         until=at,
@@ -211,6 +212,15 @@ def alerts(record: EgressRecord, now: datetime) -> tuple[Alert, ...]:
             )
         )
     return tuple(found)
+
+
+def _summed(tries: Iterable[Try]) -> tuple[Try, ...]:
+    """Make one of what two tables counted for the same account and destination."""
+    sums: dict[tuple[str, str, str], Try] = {}
+    for each in tries:
+        known = sums.get(each.key)
+        sums[each.key] = each if known is None else replace(each, count=known.count + each.count)
+    return tuple(sums.values())
 
 
 def _newest(before: Iterable[Try], now: Iterable[Try]) -> tuple[Try, ...]:

@@ -34,8 +34,8 @@ from types import FrameType
 from typing import Final, NoReturn
 
 OWN_FOLDERS: Final = ("/run/leeward-engine/", "/var/cache/leeward-engine/", "/tmp/", "/dev/shm/")  # noqa: S108  the unit's own private /tmp
-NAME_SERVICE_CACHE: Final = "/var/run/nscd/socket"
-"""glibc knocks there before each look into /etc/passwd, whether anything listens or not."""
+LIBRARY_DOORS: Final = ("/var/run/nscd/socket", "/run/uuidd/request")
+"""glibc and libuuid knock there by themselves, whether anything listens or not; here nothing does."""
 MOST_NAMES: Final = 1_000
 LINE: Final = "leeward-witness"
 
@@ -108,7 +108,7 @@ def foreign_name(address: bytes, bound: frozenset[str]) -> str | None:
         name = "@" + raw[1:].replace(b"\0", b"@").decode("utf-8", "backslashreplace")
         return None if name in bound else name
     path = os.path.normpath(raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace"))
-    is_own = path.startswith(OWN_FOLDERS) or not path.startswith("/") or path == NAME_SERVICE_CACHE
+    is_own = path.startswith(OWN_FOLDERS) or not path.startswith("/") or path in LIBRARY_DOORS
     return None if is_own else path
 
 

@@ -64,6 +64,14 @@ def test_a_table_that_could_not_be_read_is_not_counted_twice_when_it_can() -> No
     assert second.missing == ()
 
 
+def test_what_two_tables_counted_for_one_account_is_added_up_once() -> None:
+    first, _ = fold(begin(NOW), reading(tried(3), tried(1)), NOW)
+    second, _ = fold(first, reading(tried(3), tried(1)), NOW)
+
+    assert total(first) == 4
+    assert total(second) == 4
+
+
 def test_what_the_witness_saw_is_added_as_it_comes() -> None:
     socket = Try(account="leeward-engine", protocol="unix", destination="@/tmp/x", count=1)
     first, _ = fold(begin(NOW), reading(seen=(socket,)), NOW)

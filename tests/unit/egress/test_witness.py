@@ -53,6 +53,7 @@ def address(name: bytes) -> bytes:
         (b"/run/leeward-engine/engine.sock\0", None),
         (b"/tmp/zmq\0", None),
         (b"/var/run/nscd/socket\0", None),
+        (b"/run/uuidd/request\0", None),
         (b"", None),
     ],
 )
