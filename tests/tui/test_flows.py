@@ -73,7 +73,7 @@ async def test_unfinished_operation_opens_on_its_screen(on_stage: Stage) -> None
         await on_screen(pilot, app, OperationScreen)
         await until(pilot, lambda: "62 %" in seen(app))
 
-        assert "2/6 Verify and import the release" in seen(app)
+        assert "2/7 Verify and import the release" in seen(app)
         assert "You can close this console: the operation goes on." in seen(app)
 
 
