@@ -4,7 +4,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ OperatorError        fix and retry                                     exit 2
 │  ├─ RecipeInvalid, SourceFailed, MediaMissing, KeyLocked   bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
-│  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused
+│  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused, QuotaExceeded
 ├─ TrustError           stop, call the publisher                          exit 4
 │  ├─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
 │  └─ AuditBroken
@@ -52,6 +52,20 @@ class ChatRefused(RequestInvalid):
         super().__init__(detail=detail, remedy=remedy)
         self.http_status = http_status
         self.param = param
+
+
+class QuotaExceeded(OperatorError):
+    """A request would go beyond a quota of its key, team or legal entity; nothing was counted.
+
+    `retry_after_s` says when the window of that quota ends.
+    """
+
+    code = "quota-exceeded"
+    title = "A quota is exhausted"
+
+    def __init__(self, *, detail: str, remedy: str, retry_after_s: int = 60) -> None:
+        super().__init__(detail=detail, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class PreflightBlocked(OperatorError):
@@ -224,6 +238,6 @@ __all__ = [
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
     "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
     "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
-    "OperatorError", "PlaybookFailed", "PreflightBlocked", "RequestInvalid", "RestartInVain", "StateUnusable",
-    "StoreFull", "TermsNotAccepted", "TrustError",
+    "OperatorError", "PlaybookFailed", "PreflightBlocked", "QuotaExceeded", "RequestInvalid",
+    "RestartInVain", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from appliance.domain.tenancy import SITE_ENTITY, HolderKind, Priority
+
 
 class UsageState(StrEnum):
     ADMITTED = "admitted"
@@ -57,7 +59,11 @@ UNKNOWN_USAGE = TokenUsage(prompt_tokens=None, completion_tokens=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What is known before a request is forwarded; durable before it is."""
+    """What is known before a request is forwarded; durable before it is.
+
+    The two codes (hexadecimal HMAC-SHA-256 under the caller's own secret) are there if the caller
+    gave an Idempotency-Key: they tell a repetition, and nobody without the secret what was asked.
+    """
 
     request_id: str
     key_id: str
@@ -66,6 +72,8 @@ class Admission:
     endpoint: str
     stream: bool
     admitted_at: datetime
+    idempotency_mac: str | None = None
+    body_mac: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The end of a request. Only the first settlement of a request counts."""
+    """The end of a request. Only the first settlement of a request counts.
+
+    `charged_tokens` is what quotas count; it differs from the sum of the counts only where they are unknown.
+    """
 
     request_id: str
     state: UsageState
@@ -91,6 +102,7 @@ class Settlement:
     finish_reason: str | None
     usage: TokenUsage
     usage_source: UsageSource
+    charged_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.state not in (UsageState.SETTLED, UsageState.PARTIAL):
@@ -122,7 +134,11 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as the appliance knows it: only a hash of the secret is kept."""
+    """A key as the appliance knows it: only a hash of the secret is kept.
+
+    `revoked_at` may lie ahead: a key that was replaced by another ends then. No `models` or
+    `networks` means all of them. `entity` and `priority` are its team's, as they stand now.
+    """
 
     key_id: str
     name: str
@@ -130,6 +146,23 @@ class ApiKey:
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+    entity: str = SITE_ENTITY
+    priority: Priority = Priority.STANDARD
+    holder: str | None = None
+    holder_kind: HolderKind | None = None
+    expires_at: datetime | None = None
+    models: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    replaces: str | None = None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When its use ends or ended."""
+        return min((at for at in (self.revoked_at, self.expires_at) if at is not None), default=None)
+
+    def is_valid(self, at: datetime) -> bool:
+        """Whether it can be used at a time."""
+        return self.ends_at is None or at < self.ends_at
 
 
 def new_request_id(at: datetime, entropy: bytes) -> str:

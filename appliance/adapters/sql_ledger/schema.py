@@ -1,4 +1,4 @@
-"""The ledger's two tables, as SQLAlchemy Core sees them.
+"""The ledger's tables, as SQLAlchemy Core sees them.
 
 The migrations make them and, beside them, the triggers that keep history: here is only what
 queries need. Times are microseconds since 1970 in UTC; a missing count is NULL, which is not zero.
@@ -22,6 +22,33 @@ api_key = Table(
     Column("secret_sha256", Text, nullable=False),
     Column("created_at_us", Integer, nullable=False),
     Column("revoked_at_us", Integer),
+    Column("holder", Text),
+    Column("holder_kind", Text),
+    Column("expires_at_us", Integer),
+    Column("models", Text, nullable=False),
+    Column("networks", Text, nullable=False),
+    Column("replaces", Text),
+)
+
+team = Table(
+    "team",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("team", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("set_at_us", Integer, nullable=False),
+)
+
+quota = Table(
+    "quota",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount", Integer),
+    Column("set_at_us", Integer, nullable=False),
 )
 
 usage_record = Table(
@@ -47,6 +74,9 @@ usage_record = Table(
     Column("cached_tokens", Integer),
     Column("reasoning_tokens", Integer),
     Column("usage_source", Text, nullable=False),
+    Column("charged_tokens", Integer),
+    Column("idempotency_mac", Text),
+    Column("body_mac", Text),
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

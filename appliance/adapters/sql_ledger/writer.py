@@ -61,12 +61,13 @@ _COUNTS: dict[str, BindParameter[Any]] = {
 }
 _ADMIT_COLUMNS = (
     "request_id", "boot_id", "state", "key_id", "team", "model", "endpoint", "stream", "admitted_at_us", "outcome",
-    "usage_source",
+    "usage_source", "idempotency_mac", "body_mac",
 )  # fmt: skip
 _ADMIT = _sql(insert(usage_record).values({column: bindparam(column) for column in _ADMIT_COLUMNS}))
 _PROGRESS = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS))
 _END: dict[str, BindParameter[Any]] = {
-    column: bindparam(column) for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason")
+    column: bindparam(column)
+    for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason", "charged_tokens")
 }
 _SETTLE = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END))
 _ABANDON = _sql(
@@ -290,6 +291,8 @@ def _admission_row(admission: Admission, boot_id: str) -> dict[str, object]:
         "admitted_at_us": to_microseconds(admission.admitted_at),
         "outcome": UsageOutcome.IN_FLIGHT.value,
         "usage_source": UsageSource.NONE.value,
+        "idempotency_mac": admission.idempotency_mac,
+        "body_mac": admission.body_mac,
     }
 
 
@@ -313,6 +316,7 @@ def _settlement_row(settlement: Settlement) -> dict[str, object]:
         "http_status": settlement.http_status,
         "outcome": settlement.outcome.value,
         "finish_reason": settlement.finish_reason,
+        "charged_tokens": settlement.charged_tokens,
     }
 
 

@@ -1,0 +1,256 @@
+"""What is left of every quota, counted in memory.
+
+The counts of this gateway's own requests start at zero with it. What earlier gateways used is read
+from the ledger once for each window that a quota needs (`missing`, `add_earlier`); their records
+are closed, so that nothing is counted twice and no request is missed, whenever that happens.
+Every request is counted for its key, team and legal entity, whether they have quotas or not,
+so that a quota set at noon holds for the whole day.
+
+A request reserves at its admission what it may cost at most, as far as that is known: an estimate
+of its prompt and the completion tokens that it allows. At its end, what it did cost takes that place.
+
+No I/O and no clock; for one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from appliance.domain.errors import QuotaExceeded
+from appliance.domain.quotas import EarlierUse, Measure, Period, Quota, QuotaKind, Scope
+from appliance.domain.usage import ApiKey, TokenUsage, UsageOutcome
+
+ASSUMED_COMPLETION_TOKENS = 1_024
+"""What a request that sets no limit is assumed to make, until its end says better."""
+IMAGE_TOKENS = 3_025
+"""The most that one image costs: 3,025 patches of 28 by 28 pixels (1,540 pixels a side)."""
+
+_BYTES_PER_TOKEN = 4
+_IMAGE_START = b'"data:image/'
+_RETRY_CONCURRENCY_S = 1
+
+Subject = tuple[Scope, str]
+
+
+def estimate_prompt_tokens(body: bytes) -> int:
+    """Estimate a prompt's tokens from the body that the engine reads: 4 bytes a token, 3,025 an image."""
+    text, images = len(body), 0
+    at = body.find(_IMAGE_START)
+    while at >= 0:
+        end = body.find(b'"', at + 1)
+        end = len(body) if end < 0 else end
+        images += 1
+        text -= end - at
+        at = body.find(_IMAGE_START, end)
+    return text // _BYTES_PER_TOKEN + images * IMAGE_TOKENS
+
+
+def charge(usage: TokenUsage, *, outcome: UsageOutcome, reserved: int, was_asked: bool) -> int:
+    """Return what quotas count for a request that has ended.
+
+    Counts that are unknown are zero, with one exception: who leaves before the engine has said what
+    it cost is charged what was reserved. Otherwise leaving early would be a way around every quota.
+    """
+    known = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    is_unknown = usage.prompt_tokens is None or usage.completion_tokens is None
+    if outcome is UsageOutcome.CLIENT_CLOSED and was_asked and is_unknown:
+        return max(known, reserved)
+    return known
+
+
+class _Window:
+    """Counts of one window, which is the newest one that was seen."""
+
+    __slots__ = ("requests", "start", "tokens")
+
+    def __init__(self, start: datetime) -> None:
+        self.start = start
+        self.requests = 0
+        self.tokens = 0
+
+
+class _Use:
+    """What one subject uses."""
+
+    __slots__ = ("running", "windows")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.windows: dict[Period, _Window] = {}
+
+    def window(self, period: Period, start: datetime) -> _Window:
+        window = self.windows.get(period)
+        if window is None or window.start != start:
+            window = self.windows[period] = _Window(start)
+        return window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """What is left of one quota: for `x-ratelimit-*`."""
+
+    measure: Measure
+    limit: int
+    left: int
+    resets_in_s: int
+
+
+class Lease:
+    """One admitted request's part of its quotas. Must be ended, once or more."""
+
+    __slots__ = ("_is_over", "_uses", "_windows", "remaining", "reserved")
+
+    def __init__(
+        self, *, uses: tuple[_Use, ...], windows: tuple[_Window, ...], reserved: int, remaining: tuple[Remaining, ...]
+    ) -> None:
+        self._uses = uses
+        self._windows = windows
+        self._is_over = False
+        self.reserved = reserved
+        self.remaining = remaining
+
+    def settle(self, tokens: int) -> None:
+        """Put what the request did cost in the place of what was reserved; only the first end counts."""
+        if not self._over():
+            for window in self._windows:
+                window.tokens += tokens - self.reserved
+
+    def cancel(self) -> None:
+        """Take the request back: it was refused later, and has no record."""
+        if not self._over():
+            for window in self._windows:
+                window.tokens -= self.reserved
+                window.requests -= 1
+
+    def _over(self) -> bool:
+        was_over, self._is_over = self._is_over, True
+        if not was_over:
+            for use in self._uses:
+                use.running -= 1
+        return was_over
+
+
+class QuotaBook:
+    """Admits requests within all quotas of their key, team and legal entity."""
+
+    def __init__(self) -> None:
+        self._quotas: dict[Subject, tuple[Quota, ...]] = {}
+        self._uses: dict[Subject, _Use] = {}
+        self._known: set[Period] = set()
+        self._starts_at: datetime | None = None
+        self._starts: dict[Period, datetime] = {}
+
+    def missing(self, quotas: Iterable[Quota]) -> tuple[Period, ...]:
+        """Return the windows that these quotas need and whose earlier use is not added yet."""
+        needed = {quota.kind.period for quota in quotas}
+        return tuple(period for period in Period if period in needed and period not in self._known)
+
+    def add_earlier(
+        self, period: Period, start: datetime, earlier: Iterable[EarlierUse], entities: dict[str, str]
+    ) -> None:
+        """Add what was used in the window that began at `start` before this gateway began; once a window."""
+        if period in self._known:
+            return
+        self._known.add(period)
+        for use in earlier:
+            entity = entities.get(use.team)
+            subjects: list[Subject] = [(Scope.KEY, use.key_id), (Scope.TEAM, use.team)]
+            if entity is not None:
+                subjects.append((Scope.ENTITY, entity))
+            for subject in subjects:
+                have = self._use(subject)
+                seen = have.windows.get(period)
+                if seen is not None and seen.start > start:
+                    continue  # the window that was read has ended meanwhile
+                window = have.window(period, start)
+                window.requests += use.requests
+                window.tokens += use.tokens
+
+    def install(self, quotas: Iterable[Quota]) -> None:
+        """Hold these quotas, and no others, from now on."""
+        held: dict[Subject, list[Quota]] = {}
+        for quota in quotas:
+            held.setdefault((quota.scope, quota.subject), []).append(quota)
+        self._quotas = {subject: tuple(ones) for subject, ones in held.items()}
+
+    def admit(self, key: ApiKey, *, reserve: int, at: datetime) -> Lease:
+        """Count a request and reserve its tokens, or count nothing.
+
+        Raises QuotaExceeded, which names the quota that is exhausted and when it will not be.
+        """
+        starts = self._starts_of(at)
+        subjects: tuple[Subject, ...] = ((Scope.KEY, key.key_id), (Scope.TEAM, key.team), (Scope.ENTITY, key.entity))
+        uses = tuple(self._use(subject) for subject in subjects)
+        remaining: list[Remaining] = []
+        if self._quotas:
+            for subject, use in zip(subjects, uses, strict=True):
+                quotas = self._quotas.get(subject, ())
+                remaining.extend(self._check(quota, use, reserve=reserve, at=at) for quota in quotas)
+        windows = []
+        for use in uses:
+            use.running += 1
+            for period, start in starts.items():
+                window = use.window(period, start)
+                window.requests += 1
+                window.tokens += reserve
+                windows.append(window)
+        return Lease(uses=uses, windows=tuple(windows), reserved=reserve, remaining=tightest(remaining))
+
+    def _check(self, quota: Quota, use: _Use, *, reserve: int, at: datetime) -> Remaining:
+        kind = quota.kind
+        period = kind.period
+        if period is None:
+            used, wants, wait_s = use.running, 1, _RETRY_CONCURRENCY_S
+        else:
+            window = use.window(period, self._starts[period])
+            used, wants = (window.requests, 1) if kind.measure is Measure.REQUESTS else (window.tokens, reserve)
+            wait_s = max(1, int((period.end(at) - at).total_seconds()) + 1)
+        left = max(0, quota.amount - used)
+        if wants > left:
+            raise QuotaExceeded(
+                detail=_exceeded(quota, used=used, wants=wants),
+                remedy=_remedy(quota, wants=wants, wait_s=wait_s),
+                retry_after_s=wait_s,
+            )
+        return Remaining(measure=kind.measure, limit=quota.amount, left=left - wants, resets_in_s=wait_s)
+
+    def _use(self, subject: Subject) -> _Use:
+        use = self._uses.get(subject)
+        if use is None:
+            use = self._uses[subject] = _Use()
+        return use
+
+    def _starts_of(self, at: datetime) -> dict[Period, datetime]:
+        """Return the windows' beginnings; they are worked out once a minute."""
+        minute = at.replace(second=0, microsecond=0)
+        if minute != self._starts_at:
+            self._starts_at = minute
+            self._starts = {period: period.start(at) for period in Period}
+        return self._starts
+
+
+def tightest(remaining: Iterable[Remaining]) -> tuple[Remaining, ...]:
+    """Keep, of each measure, the quota of which least is left."""
+    least: dict[Measure, Remaining] = {}
+    for one in remaining:
+        if one.measure not in least or one.left < least[one.measure].left:
+            least[one.measure] = one
+    return tuple(least.values())
+
+
+def _exceeded(quota: Quota, *, used: int, wants: int) -> str:
+    whose = {Scope.KEY: "this key", Scope.TEAM: f"team {quota.subject}", Scope.ENTITY: f"entity {quota.subject}"}
+    return (
+        f"The quota of {quota.amount:,} {quota.kind.value} of {whose[quota.scope]} does not allow this request: "
+        f"{used:,} are used or reserved, and it needs {wants:,}."
+    )
+
+
+def _remedy(quota: Quota, *, wants: int, wait_s: int) -> str:
+    if wants > quota.amount:
+        return "Ask for fewer tokens (max_tokens), or have the quota raised."
+    if quota.kind is QuotaKind.CONCURRENCY:
+        return "Wait until one of the requests under way has ended."
+    return f"Try again in {wait_s} s."
