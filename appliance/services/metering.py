@@ -94,7 +94,7 @@ class StreamMeter:
         buffer = self._buffer + received if self._buffer else received
         out: list[bytes] = []
         start = 0
-        while (end := _event_end(buffer, start)) >= 0:
+        while (end := event_end(buffer, start)) >= 0:
             out.append(self._event(buffer[start:end]))
             start = end
         self._buffer = buffer[start:]
@@ -253,7 +253,7 @@ def _sum(running: tuple[TokenUsage, ...]) -> TokenUsage:
     )
 
 
-def _event_end(buffer: bytes, start: int) -> int:
+def event_end(buffer: bytes, start: int) -> int:
     """Return where the first whole event ends, or -1."""
     if b"\r" not in buffer:
         end = buffer.find(b"\n\n", start)

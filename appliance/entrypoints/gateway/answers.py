@@ -1,4 +1,4 @@
-"""What the gateway itself says to a caller, in the shapes that OpenAI's clients read."""
+"""What the gateway itself says to a caller, in the shapes that OpenAI's and Mistral's clients read."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TYPES = {
 
 
 def error_object(status: int, message: str, *, code: str, param: str | None = None) -> dict[str, object]:
-    """Return OpenAI's error object."""
+    """Return OpenAI's error object, and beside it the same as Mistral's clients read it."""
     error = {"message": message, "type": _TYPES.get(status, "server_error"), "param": param, "code": code}
-    return {"error": error}
+    return {"error": error, "object": "error", **error}
 
 
 def error_body(status: int, message: str, *, code: str, param: str | None = None) -> bytes:
-    """Return OpenAI's error object as JSON."""
+    """Return the error object as JSON."""
     return json.dumps(error_object(status, message, code=code, param=param)).encode()
 
 

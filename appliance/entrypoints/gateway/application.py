@@ -19,10 +19,21 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
 from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
-from appliance.entrypoints.gateway.chat import ChatDialect
+from appliance.entrypoints.gateway.chat import ChatDialect, CompletionDialect
 from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.messages import CountDialect, MessagesDialect
+from appliance.entrypoints.gateway.messages import error_object as anthropic_error
+from appliance.entrypoints.gateway.models import (
+    ANTHROPIC_HEADER,
+    anthropic_list,
+    anthropic_model,
+    model_list,
+    model_object,
+)
+from appliance.entrypoints.gateway.pages import add_pages
 from appliance.entrypoints.gateway.records import Records
+from appliance.entrypoints.gateway.responses import ResponsesDialect
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
@@ -33,6 +44,16 @@ log = structlog.get_logger()
 TICK_S = 1.0
 _HEALTH_CACHE_S = 1.0
 _CODES = {401: "invalid_api_key", 503: "engine-not-ready"}
+NOT_SERVED = {
+    "/v1/conversations": "Nothing is stored here: send the whole conversation with each request.",
+    "/v1/embeddings": "This node serves no model for embeddings.",
+    "/v1/fim/": "The served model does not fill in the middle.",
+    "/v1/files": "Nothing is stored here: give images as data: URLs.",
+    "/v1/messages/batches": "Batches are not served: send each message by itself.",
+    "/v1/responses/": "Responses are not stored here: each is told once, to whoever asked for it.",
+}
+"""What some paths get instead of a bare 404, by how they begin."""
+
 _LAST_WORDS_TURNS = 500  # of 10 ms
 
 
@@ -97,7 +118,8 @@ class GatewayApplication:
     def _dialects(self) -> tuple[Dialect, ...]:
         """Make the hot routes' dialects."""
         options, salt = self._options, CacheSalt()
-        return (ChatDialect(served_model=options.served_model, limits=options.limits, salt=salt),)
+        kinds = (ChatDialect, CompletionDialect, ResponsesDialect, MessagesDialect, CountDialect)
+        return tuple(kind(served_model=options.served_model, limits=options.limits, salt=salt) for kind in kinds)
 
     async def is_engine_healthy(self) -> bool:
         """Ask the engine, at most once a second."""
@@ -112,7 +134,7 @@ class GatewayApplication:
         return self._ledger is not None and self._ledger.has_room()
 
     async def model(self) -> dict[str, Any]:
-        """Describe the served model with the fields that OpenAI's and Mistral's clients read."""
+        """Describe the served model. Raises HTTPException with 503."""
         if self._engine is None:
             raise HTTPException(503, "The gateway is starting.")
         try:
@@ -121,25 +143,7 @@ class GatewayApplication:
             seen = None
         if seen is None:
             raise HTTPException(503, "The engine does not answer. Try again soon.", {"Retry-After": "5"})
-        length = seen.get("max_model_len")
-        return {
-            "id": self._options.served_model,
-            "object": "model",
-            "created": seen.get("created", 0),
-            "owned_by": "leeward",
-            "root": self._options.served_model,
-            "parent": None,
-            "max_model_len": length,
-            "max_context_length": length,
-            "capabilities": {
-                "completion_chat": True,
-                "completion_fim": False,
-                "function_calling": True,
-                "fine_tuning": False,
-                "reasoning": True,
-                "vision": True,
-            },
-        }
+        return model_object(self._options.served_model, seen)
 
     def require_key(self, request: Request) -> None:
         """Raise 401 unless the request carries a valid key, 503 if that cannot be known."""
@@ -170,23 +174,29 @@ def _fastapi(gateway: GatewayApplication) -> FastAPI:
     @api.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         gateway.require_key(request)
-        return {"object": "list", "data": [await gateway.model()]}
+        seen = await gateway.model()
+        return anthropic_list(seen) if ANTHROPIC_HEADER in request.headers else model_list(seen)
 
     @api.get("/v1/models/{name:path}")
     async def model(request: Request, name: str) -> dict[str, Any]:
         gateway.require_key(request)
         if name != gateway.served_model:
             raise HTTPException(404, "This node does not serve the model that was asked for.")
-        return await gateway.model()
+        seen = await gateway.model()
+        return anthropic_model(seen) if ANTHROPIC_HEADER in request.headers else seen
 
     @api.exception_handler(StarletteHTTPException)
-    async def refuse(_: Request, problem: Exception) -> Response:
+    async def refuse(request: Request, problem: Exception) -> Response:
         if not isinstance(problem, StarletteHTTPException):
             raise problem
-        status = problem.status_code
-        body = error_object(status, str(problem.detail), code=_CODES.get(status, "not-served"))
+        status, path = problem.status_code, request.url.path
+        why = next((why for start, why in NOT_SERVED.items() if path.startswith(start)), str(problem.detail))
+        body = error_object(status, why, code=_CODES.get(status, "not-served"))
+        if ANTHROPIC_HEADER in request.headers or path.startswith("/v1/messages"):
+            body = anthropic_error(status, why)
         return JSONResponse(body, status_code=status, headers=problem.headers)
 
+    add_pages(api, gateway.served_model)
     return api
 
 

@@ -1,41 +1,78 @@
-"""`/v1/chat/completions`: OpenAI's chat, as vLLM speaks it."""
+"""`/v1/chat/completions` and `/v1/completions`: OpenAI's chat and completions, as vLLM speaks them.
+
+vLLM says what the model thought as `reasoning`. Many clients look for `reasoning_content`, so both
+are told.
+"""
 
 from __future__ import annotations
 
+import re
+
 from appliance.domain.usage import ApiKey
 from appliance.entrypoints.gateway.answers import error_body, error_event
-from appliance.entrypoints.gateway.dialect import EngineRequest
-from appliance.entrypoints.gateway.salt import CacheSalt
+from appliance.entrypoints.gateway.dialect import EngineRequest, ServedDialect, effort_header
 from appliance.services.admission import read_chat_request
-from appliance.services.metering import StreamMeter, tally_of_answer
-from appliance.services.request_body import ChatLimits
+from appliance.services.completions import read_completion_request
+from appliance.services.metering import StreamMeter, Tally, tally_of_answer
 
-PATH = "/v1/chat/completions"
+_REASONING = b'"reasoning":"'
+_MEMBER = re.compile(rb'"reasoning":("(?:[^"\\]|\\.)*+")')
 
 
-class ChatDialect:
+class OpenAiDialect(ServedDialect):
+    """How OpenAI's dialects tell errors."""
+
+    def error(self, status: int, message: str, *, code: str, param: str | None = None) -> bytes:
+        return error_body(status, message, code=code, param=param)
+
+    def refused(self, status: int, body: bytes) -> bytes:
+        del status  # vLLM's error object is OpenAI's
+        return body
+
+    def broken_off(self, message: str, *, code: str) -> bytes:
+        return error_event(message, code=code)
+
+
+class ChatDialect(OpenAiDialect):
     """`dialect.Dialect` for chat."""
 
-    path = PATH
-
-    def __init__(self, *, served_model: str, limits: ChatLimits, salt: CacheSalt) -> None:
-        self._served_model = served_model
-        self._limits = limits
-        self._salt = salt
-
-    @property
-    def body_bytes(self) -> int:
-        return self._limits.body_bytes
+    path = "/v1/chat/completions"
 
     def read(self, body: bytes, key: ApiKey) -> EngineRequest:
         request = read_chat_request(
             body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
         )
-        effort = request.reasoning_effort
         return EngineRequest(
-            path=PATH,
+            path=self.path,
             body=request.body,
             model=request.model,
+            stream=request.stream,
+            meter=lambda: ReasoningMeter(
+                StreamMeter(
+                    choices=request.choices,
+                    wants_usage=request.wants_usage,
+                    wants_continuous_usage=request.wants_continuous_usage,
+                )
+            ),
+            tally_of=tally_of_answer,
+            told=with_both_names,
+            headers=effort_header(request.reasoning_effort),
+        )
+
+
+class CompletionDialect(OpenAiDialect):
+    """`dialect.Dialect` for completions."""
+
+    path = "/v1/completions"
+
+    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
+        request = read_completion_request(
+            body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
+        )
+        return EngineRequest(
+            path=self.path,
+            body=request.body,
+            model=self._served_model,
             stream=request.stream,
             meter=lambda: StreamMeter(
                 choices=request.choices,
@@ -43,11 +80,31 @@ class ChatDialect:
                 wants_continuous_usage=request.wants_continuous_usage,
             ),
             tally_of=tally_of_answer,
-            headers=() if effort is None else ((b"x-leeward-reasoning-effort", effort.encode()),),
         )
 
-    def error(self, status: int, message: str, *, code: str, param: str | None = None) -> bytes:
-        return error_body(status, message, code=code, param=param)
 
-    def broken_off(self, message: str, *, code: str) -> bytes:
-        return error_event(message, code=code)
+class ReasoningMeter:
+    """`dialect.Meter` that gives what another meter gives, with both names of the reasoning."""
+
+    def __init__(self, meter: StreamMeter) -> None:
+        self._meter = meter
+        self.tally: Tally = meter.tally
+
+    def feed(self, received: bytes) -> bytes:
+        """Take bytes of the engine, return whole events for the caller. Raises StreamBroken."""
+        out = self._meter.feed(received)
+        return with_both_names(out) if _REASONING in out else out
+
+    def finish(self) -> bytes:
+        """Take the end of the engine's stream."""
+        return with_both_names(self._meter.finish())
+
+
+def with_both_names(answer: bytes) -> bytes:
+    """Say reasoning as `reasoning_content` too.
+
+    A quotation mark inside a JSON string is escaped, so what is found can only be a member.
+    """
+    if _REASONING not in answer:
+        return answer
+    return _MEMBER.sub(rb'\g<0>,"reasoning_content":\1', answer)

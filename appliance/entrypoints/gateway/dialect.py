@@ -14,7 +14,9 @@ from typing import Protocol
 
 from appliance.domain.usage import ApiKey
 from appliance.entrypoints.gateway.answers import Header
+from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.services.metering import Tally
+from appliance.services.request_body import ChatLimits
 
 
 class Meter(Protocol):
@@ -37,7 +39,7 @@ class EngineRequest:
     """One judged request: what the engine reads, and how its answer is metered.
 
     `path` is the engine's. `headers` go with the caller's answer. `meter` is called once, for a
-    stream; `tally_of` once, for a whole answer with status 200.
+    stream; `tally_of` once, for a whole answer with status 200, and `told` gives the caller's answer.
     """
 
     path: str
@@ -46,6 +48,7 @@ class EngineRequest:
     stream: bool
     meter: Callable[[], Meter]
     tally_of: Callable[[bytes], Tally]
+    told: Callable[[bytes], bytes] = bytes
     headers: tuple[Header, ...] = ()
 
 
@@ -70,6 +73,28 @@ class Dialect(Protocol):
         """Write an error as the body of an answer with that status."""
         ...
 
+    def refused(self, status: int, body: bytes) -> bytes:
+        """Write the engine's own refusal, whose body is given, in the shape of this dialect."""
+        ...
+
     def broken_off(self, message: str, *, code: str) -> bytes:
         """Write the end of a stream that broke."""
         ...
+
+
+class ServedDialect:
+    """What all dialects of one gateway share."""
+
+    def __init__(self, *, served_model: str, limits: ChatLimits, salt: CacheSalt) -> None:
+        self._served_model = served_model
+        self._limits = limits
+        self._salt = salt
+
+    @property
+    def body_bytes(self) -> int:
+        return self._limits.body_bytes
+
+
+def effort_header(effort: str | None) -> tuple[Header, ...]:
+    """Say which of the model's two levels a caller's effort has become."""
+    return () if effort is None else ((b"x-leeward-reasoning-effort", effort.encode()),)

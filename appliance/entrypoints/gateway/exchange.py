@@ -204,14 +204,14 @@ class Exchange:
         body, status = b"".join(self._pieces), self._engine_status
         if status != HTTPStatus.OK:
             if status in _PASSED_ON and not self._lost:
-                await self._answer(status, body, UsageOutcome.UPSTREAM_REFUSED)
+                await self._answer(status, self._dialect.refused(status, body), UsageOutcome.UPSTREAM_REFUSED)
             else:
                 await self._fail(502, UsageOutcome.UPSTREAM_ERROR)
         elif self._lost:
             await self._fail(502, UsageOutcome.UPSTREAM_LOST)
         else:
             self._tally = self._request.tally_of(body)  # when its first token was made, nobody here can know
-            await self._answer(200, body, UsageOutcome.COMPLETED)
+            await self._answer(200, self._request.told(body), UsageOutcome.COMPLETED)
 
     async def _fail(self, status: int, outcome: UsageOutcome) -> None:
         """Speak for the engine."""

@@ -154,7 +154,17 @@ async def test_a_field_that_means_nothing_is_taken_out(gateway: Running, engine:
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/invocations", "/tokenize", "/docs", "/openapi.json", "/v1/completions", "/v1/../health"]
+    "path",
+    [
+        "/metrics",
+        "/invocations",
+        "/tokenize",
+        "/load",
+        "/redoc",
+        "/v1/chat/completions/batch",
+        "/v1/completions/render",
+        "/v1/../health",
+    ],
 )
 async def test_the_engines_other_doors_are_shut(gateway: Running, engine: FakeEngine, path: str) -> None:
     async with gateway.http() as http:
