@@ -15,7 +15,8 @@ help:
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@tests/support/require.sh $(DEBIAN_PACKAGES)
 	test -x $(RUN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	$(RUN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	# The lock is whole, so pip needs to resolve nothing; it would stumble over extras of pinned packages.
+	$(RUN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
