@@ -178,7 +178,7 @@ def _opened(record: EventRecord) -> OperationView:
     )
 
 
-def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  # noqa: PLR0911  one return per event
+def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  # noqa: C901, PLR0911  one arm per event
     match event:
         case StepStarted(step=name):
             return replace(_with_step(view, name, _started(name, at)), progress=None)

@@ -113,6 +113,7 @@ def create_app(management: Management, who: Callable[[Peer], Caller] = identify)
     _add_node_routes(app, management)
     _add_operation_routes(app, management)
     _add_record_routes(app, management)
+    _add_usage_routes(app, management)
     return app
 
 
@@ -203,6 +204,17 @@ def _add_record_routes(app: FastAPI, management: Management) -> None:
     def audit_head() -> Response:
         return _say(management.audit.head())
 
+    @app.get("/v1/license", dependencies=READING)
+    def license_status() -> Response:
+        return _say(management.license_status())
+
+    @app.post("/v1/license/attestations")
+    def attest(body: dict[str, str], caller: Admin) -> Response:
+        statement = statement_from_json(json.dumps(body), month_of=management.clock.now())
+        return _say(management.compliance.attest(statement, caller.actor), status=201)
+
+
+def _add_usage_routes(app: FastAPI, management: Management) -> None:
     @app.get("/v1/usage", dependencies=READING)
     def usage(after: After = 0, limit: Limit = 1_000) -> Response:
         rows = management.usage().records(after, limit)
@@ -215,15 +227,6 @@ def _add_record_routes(app: FastAPI, management: Management) -> None:
     @app.get("/v1/costs", dependencies=READING)
     def costs(since: Moment = None, until: Moment = None) -> Response:
         return _say(management.costs(since=since, until=until))
-
-    @app.get("/v1/license", dependencies=READING)
-    def license_status() -> Response:
-        return _say(management.license_status())
-
-    @app.post("/v1/license/attestations")
-    def attest(body: dict[str, str], caller: Admin) -> Response:
-        statement = statement_from_json(json.dumps(body), month_of=management.clock.now())
-        return _say(management.compliance.attest(statement, caller.actor), status=201)
 
     @app.get("/v1/keys", dependencies=READING)
     def keys() -> Response:
