@@ -6,7 +6,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv softhsm2 swtpm
 
-.PHONY: help node-possible demo test unit lint bench lock clean
+.PHONY: help node-possible demo test unit lint bench lock clean fuzz
+.PHONY: bench-bundles bench-delta bench-parity bench-gateway campaign-bundles campaign-gateway
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +49,22 @@ lint: $(VENV)/.ready
 ## make bench  benchmarks; they print ratios
 bench: $(VENV)/.ready
 	for bench in tests/bench/*_bench.py; do $(RUN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
+
+## make bench-bundles, bench-delta, bench-parity, bench-gateway  one benchmark alone
+bench-bundles bench-delta bench-parity bench-gateway: bench-%: $(VENV)/.ready
+	$(RUN)/python -m tests.bench.$(patsubst bundles,bundle,$*)_bench
+
+## make campaign-bundles  thousands of seeded faults against verification and import
+campaign-bundles: $(VENV)/.ready
+	$(RUN)/python -m tests.campaign.bundles
+
+## make campaign-gateway  thousands of requests while gateway and engine are killed and the disk fills up
+campaign-gateway: $(VENV)/.ready
+	$(RUN)/python -m tests.campaign.gateway
+
+## make fuzz   search for bytes that a reader of media does not survive
+fuzz: $(VENV)/.ready
+	TMPDIR=/dev/shm $(RUN)/python -m tests.fuzz.search --seconds 300
 
 ## make clean  remove what was built here, nodes included
 clean:
