@@ -22,6 +22,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 
 from __future__ import annotations
 
+from appliance.domain.quotas import Remaining
 from bundles.errors import Canceled, LeewardError, OperatorError, StoreFull, TrustError
 
 
@@ -57,15 +58,18 @@ class ChatRefused(RequestInvalid):
 class QuotaExceeded(OperatorError):
     """A request would go beyond a quota of its key, team or legal entity; nothing was counted.
 
-    `retry_after_s` says when the window of that quota ends.
+    `retry_after_s` says when the window of that quota ends, `remaining` what is left of it.
     """
 
     code = "quota-exceeded"
     title = "A quota is exhausted"
 
-    def __init__(self, *, detail: str, remedy: str, retry_after_s: int = 60) -> None:
+    def __init__(
+        self, *, detail: str, remedy: str, retry_after_s: int = 60, remaining: tuple[Remaining, ...] = ()
+    ) -> None:
         super().__init__(detail=detail, remedy=remedy)
         self.retry_after_s = retry_after_s
+        self.remaining = remaining
 
 
 class PreflightBlocked(OperatorError):

@@ -97,6 +97,16 @@ MOST: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """What is left of one quota: for `x-ratelimit-*`."""
+
+    measure: Measure
+    limit: int
+    left: int
+    resets_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierUse:
     """What one key has used in a window before this start of the gateway."""
 

@@ -14,12 +14,13 @@ No I/O and no clock; for one thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 
 from appliance.domain.errors import QuotaExceeded
-from appliance.domain.quotas import EarlierUse, Measure, Period, Quota, QuotaKind, Scope
+from appliance.domain.quotas import EarlierUse, Measure, Period, Quota, QuotaKind, Remaining, Scope
 from appliance.domain.usage import ApiKey, TokenUsage, UsageOutcome
 
 ASSUMED_COMPLETION_TOKENS = 1_024
@@ -29,6 +30,7 @@ IMAGE_TOKENS = 3_025
 
 _BYTES_PER_TOKEN = 4
 _IMAGE_START = b'"data:image/'
+_COMPLETION_LIMIT = re.compile(rb'"max_(?:completion_|output_)?tokens":(\d{1,12})\b')
 _RETRY_CONCURRENCY_S = 1
 
 Subject = tuple[Scope, str]
@@ -45,6 +47,16 @@ def estimate_prompt_tokens(body: bytes) -> int:
         text -= end - at
         at = body.find(_IMAGE_START, end)
     return text // _BYTES_PER_TOKEN + images * IMAGE_TOKENS
+
+
+def estimate_tokens(body: bytes) -> int:
+    """Estimate what a request costs at most: its prompt and the completion tokens that it allows.
+
+    A quotation mark inside a JSON string is escaped, so what is found can only be a member; the
+    dialects write the engine's body without spaces.
+    """
+    limits = [int(found) for found in _COMPLETION_LIMIT.findall(body)]
+    return estimate_prompt_tokens(body) + (max(limits) if limits else ASSUMED_COMPLETION_TOKENS)
 
 
 def charge(usage: TokenUsage, *, outcome: UsageOutcome, reserved: int, was_asked: bool) -> int:
@@ -85,16 +97,6 @@ class _Use:
         if window is None or window.start != start:
             window = self.windows[period] = _Window(start)
         return window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remaining:
-    """What is left of one quota: for `x-ratelimit-*`."""
-
-    measure: Measure
-    limit: int
-    left: int
-    resets_in_s: int
 
 
 class Lease:
@@ -141,6 +143,11 @@ class QuotaBook:
         self._known: set[Period] = set()
         self._starts_at: datetime | None = None
         self._starts: dict[Period, datetime] = {}
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether there is any quota."""
+        return bool(self._quotas)
 
     def missing(self, quotas: Iterable[Quota]) -> tuple[Period, ...]:
         """Return the windows that these quotas need and whose earlier use is not added yet."""
@@ -208,13 +215,15 @@ class QuotaBook:
             used, wants = (window.requests, 1) if kind.measure is Measure.REQUESTS else (window.tokens, reserve)
             wait_s = max(1, int((period.end(at) - at).total_seconds()) + 1)
         left = max(0, quota.amount - used)
+        remaining = Remaining(measure=kind.measure, limit=quota.amount, left=left, resets_in_s=wait_s)
         if wants > left:
             raise QuotaExceeded(
                 detail=_exceeded(quota, used=used, wants=wants),
                 remedy=_remedy(quota, wants=wants, wait_s=wait_s),
                 retry_after_s=wait_s,
+                remaining=(remaining,),
             )
-        return Remaining(measure=kind.measure, limit=quota.amount, left=left - wants, resets_in_s=wait_s)
+        return replace(remaining, left=left - wants)
 
     def _use(self, subject: Subject) -> _Use:
         use = self._uses.get(subject)

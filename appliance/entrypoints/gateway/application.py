@@ -16,12 +16,14 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Engine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
+from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, SqlTenancyRegister, open_ledger
+from appliance.adapters.sql_ledger.repeats import SqlRepeats
 from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
 from appliance.entrypoints.gateway.chat import ChatDialect, CompletionDialect
 from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.gate import Gate, PolicyWatch, check_network
 from appliance.entrypoints.gateway.messages import CountDialect, MessagesDialect
 from appliance.entrypoints.gateway.messages import error_object as anthropic_error
 from appliance.entrypoints.gateway.models import (
@@ -33,10 +35,13 @@ from appliance.entrypoints.gateway.models import (
 )
 from appliance.entrypoints.gateway.pages import add_pages
 from appliance.entrypoints.gateway.records import Records
+from appliance.entrypoints.gateway.refusals import Refusal
 from appliance.entrypoints.gateway.responses import ResponsesDialect
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
+from appliance.services.queueing import FairQueue, QueueLimits
+from appliance.services.quotas import QuotaBook
 from appliance.services.request_body import ChatLimits
 
 log = structlog.get_logger()
@@ -66,6 +71,7 @@ class GatewayOptions:
     served_model: str
     limits: ChatLimits = field(default_factory=ChatLimits)
     reserve_bytes: int = 64 * 1024 * 1024
+    queue: QueueLimits = field(default_factory=QueueLimits)
 
 
 class GatewayApplication:
@@ -91,7 +97,7 @@ class GatewayApplication:
         options = self._options
         ledger = LedgerWriter(options.ledger, boot_id=self._boot_id, reserve_bytes=options.reserve_bytes)
         reading: Engine | None = None
-        ticker: asyncio.Task[None] | None = None
+        aside: list[asyncio.Task[None]] = []
         in_flight: dict[str, Exchange] = {}
         engine = EngineClient(options.engine_socket)
         try:
@@ -100,14 +106,20 @@ class GatewayApplication:
             reading = open_ledger(options.ledger)
             self._keys, self._engine, self._ledger = KeyLookup(reading), engine, ledger
             means = Means(engine=engine, records=records, in_flight=in_flight)
-            self._hot = {dialect.path: HotRoute(dialect, means=means, keys=self._keys) for dialect in self._dialects()}
-            ticker = asyncio.create_task(_tick(means))
+            book = QuotaBook()
+            policy = PolicyWatch(SqlTenancyRegister(reading), book, boot_id=self._boot_id)
+            await policy.look()
+            gate = Gate(book=book, queue=FairQueue(options.queue), repeats=SqlRepeats(reading))
+            self._hot = {
+                dialect.path: HotRoute(dialect, means=means, keys=self._keys, gate=gate) for dialect in self._dialects()
+            }
+            aside = [asyncio.create_task(_tick(means)), asyncio.create_task(policy.follow())]
             log.info("gateway_started", served_model=options.served_model, boot_id=self._boot_id, abandoned=abandoned)
             yield
         finally:
             self._hot = {}
-            if ticker is not None:
-                ticker.cancel()
+            for task in aside:
+                task.cancel()
             await _wait_for_last_words(in_flight)
             engine.close()
             await asyncio.to_thread(ledger.close)
@@ -153,6 +165,10 @@ class GatewayApplication:
             raise HTTPException(503, problem.detail, {"Retry-After": "5"}) from problem
         if key is None:
             raise HTTPException(401, "No valid API key was given.", {"WWW-Authenticate": "Bearer"})
+        try:
+            check_network(key, request.scope)
+        except Refusal as refusal:
+            raise HTTPException(refusal.status, refusal.message) from refusal
 
     @property
     def served_model(self) -> str:

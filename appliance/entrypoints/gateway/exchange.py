@@ -22,9 +22,11 @@ from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome
 from appliance.entrypoints.gateway.answers import JSON, RETRY_AFTER, Header
 from appliance.entrypoints.gateway.caller import Caller
 from appliance.entrypoints.gateway.dialect import Dialect, EngineRequest, Meter
+from appliance.entrypoints.gateway.gate import Passage
 from appliance.entrypoints.gateway.records import Records
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineConnection, EngineUnreachable, request_head
 from appliance.services.metering import StreamBroken, Tally
+from appliance.services.quotas import charge
 
 log = structlog.get_logger()
 
@@ -53,9 +55,18 @@ class Exchange:
     """Forwards one request and keeps its record. Use once. It is the engine's receiver and the caller's relay."""
 
     def __init__(
-        self, means: Means, *, admission: Admission, dialect: Dialect, request: EngineRequest, caller: Caller
+        self,
+        means: Means,
+        *,
+        admission: Admission,
+        dialect: Dialect,
+        request: EngineRequest,
+        caller: Caller,
+        passage: Passage,
     ) -> None:
         self._means = means
+        self._passage = passage
+        self._was_asked = False  # whether the engine has heard of it
         self._admission = admission
         self._dialect = dialect
         self._request = request
@@ -191,6 +202,7 @@ class Exchange:
         caller.tell(self)
         request_id = self._admission.request_id
         head = request_head(request.path, request_id=request_id, size_bytes=len(request.body))
+        self._was_asked = True
         connection.ask(self, head, request.body)
         await self._over
         if caller.is_gone:
@@ -271,7 +283,12 @@ class Exchange:
             self._connection = None
 
     def _headers(self, *more: Header) -> list[Header]:
-        return [(b"x-request-id", self._admission.request_id.encode()), *more, *self._request.headers]
+        return [
+            (b"x-request-id", self._admission.request_id.encode()),
+            *more,
+            *self._request.headers,
+            *self._passage.headers,
+        ]
 
     async def _settle_and_wait(self, outcome: UsageOutcome) -> None:
         settled = self._settle(outcome)
@@ -283,6 +300,9 @@ class Exchange:
             return self._settlement
         tally, now = self._tally, datetime.now(UTC)
         final = tally.source is UsageSource.FINAL
+        usage, lease = tally.usage, self._passage.lease
+        charged = charge(usage, outcome=outcome, reserved=lease.reserved, was_asked=self._was_asked)
+        lease.settle(charged)
         settlement = Settlement(
             request_id=self._admission.request_id,
             state=UsageState.SETTLED if final else UsageState.PARTIAL,
@@ -291,8 +311,9 @@ class Exchange:
             http_status=self._status,
             outcome=outcome,
             finish_reason=tally.finish_reason,
-            usage=tally.usage,
+            usage=usage,
             usage_source=tally.source,
+            charged_tokens=charged,
         )
         self._settlement = self._means.records.settle(settlement)
         self._settlement.add_done_callback(_report_loss)

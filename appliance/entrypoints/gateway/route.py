@@ -28,9 +28,11 @@ from appliance.entrypoints.gateway.answers import (
     Send,
     send_answer,
 )
-from appliance.entrypoints.gateway.caller import caller_of
+from appliance.entrypoints.gateway.caller import Caller, caller_of
 from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.gate import Asked, Gate, check_network, repetition_of
+from appliance.entrypoints.gateway.refusals import ClientGone, Refusal
 
 log = structlog.get_logger()
 
@@ -38,60 +40,64 @@ MAX_IN_FLIGHT = 1_024
 _BODY_PATIENCE_S = 120.0
 
 
-class ClientGone(Exception):
-    """The caller left before its request was whole."""
-
-
-class Refusal(Exception):
-    """The gateway does not take this request now, whatever is in it."""
-
-    def __init__(self, status: int, message: str, *, code: str, headers: tuple[Header, ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.headers = headers
-
-
 class HotRoute:
     """One path of the API, as an ASGI application for `CallerConnection`."""
 
-    def __init__(self, dialect: Dialect, *, means: Means, keys: KeyLookup) -> None:
+    def __init__(self, dialect: Dialect, *, means: Means, keys: KeyLookup, gate: Gate) -> None:
         self._dialect = dialect
         self._means = means
         self._keys = keys
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or carry the request through. A dialect's `read` is the last that can refuse it."""
+        """Refuse, or carry the request through. The gate is the last that can refuse it."""
         request_id = new_request_id(datetime.now(UTC), os.urandom(10))
         marks: list[Header] = [(b"x-request-id", request_id.encode())]
         dialect = self._dialect
         try:
             key = self._admit(scope)
-            request = dialect.read(await self._read(scope, receive), key)
+            body = await self._read(scope, receive)
+            asked = Asked(
+                request_id=request_id,
+                key=key,
+                request=dialect.read(body, key),
+                repetition=repetition_of(
+                    scope["headers"], secret=secret_of(scope["headers"]), path=dialect.path, body=body
+                ),
+                at=datetime.now(UTC),
+            )
+            await self._pass(asked, caller_of(scope))
         except Refusal as refusal:
-            body = dialect.error(refusal.status, refusal.message, code=refusal.code)
-            await send_answer(send, refusal.status, body, [*marks, *refusal.headers])
-            return
+            told = dialect.error(refusal.status, refusal.message, code=refusal.code)
+            await send_answer(send, refusal.status, told, [*marks, *refusal.headers])
         except ChatRefused as refused:
             log.info("request_refused", request_id=request_id, key_id=key.key_id, detail=refused.detail)
             status = refused.http_status
             more = [CLOSE] if status == HTTPStatus.REQUEST_TIMEOUT else []
             await send_answer(send, status, _told(dialect, refused), [*marks, *more])
-            return
         except ClientGone:
             return
-        admission = Admission(
-            request_id=request_id,
-            key_id=key.key_id,
-            team=key.team,
-            model=request.model,
-            endpoint=dialect.path,
-            stream=request.stream,
-            admitted_at=datetime.now(UTC),
-        )
-        exchange = Exchange(self._means, admission=admission, dialect=dialect, request=request, caller=caller_of(scope))
-        await exchange.run()
+
+    async def _pass(self, asked: Asked, caller: Caller) -> None:
+        """Wait for the request's turn and carry it through. Raises Refusal, ClientGone."""
+        key, request, repetition = asked.key, asked.request, asked.repetition
+        with self._gate.enter(asked, caller) as passage:
+            await passage.wait()
+            admission = Admission(
+                request_id=asked.request_id,
+                key_id=key.key_id,
+                team=key.team,
+                model=request.model,
+                endpoint=self._dialect.path,
+                stream=request.stream,
+                admitted_at=asked.at,
+                idempotency_mac=None if repetition is None else repetition.idempotency_mac,
+                body_mac=None if repetition is None else repetition.body_mac,
+            )
+            exchange = Exchange(
+                self._means, admission=admission, dialect=self._dialect, request=request, caller=caller, passage=passage
+            )
+            await exchange.run()
 
     def _admit(self, scope: Scope) -> ApiKey:
         """Return whose key it is, if anything can be done for it now. Raises Refusal."""
@@ -106,6 +112,7 @@ class HotRoute:
             ) from problem
         if key is None:
             raise Refusal(401, NO_KEY, code="invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
+        check_network(key, scope)
         if len(self._means.in_flight) >= MAX_IN_FLIGHT:
             many = "This node has too many requests under way. Try again soon."
             raise Refusal(429, many, code="busy", headers=(RETRY_AFTER,))
@@ -143,7 +150,7 @@ class HotRoute:
             ) from None
 
 
-NO_KEY = "No valid API key was given. Send `Authorization: Bearer lwd_...`."
+NO_KEY = "No API key was given, or it is wrong, revoked or expired. Send `Authorization: Bearer lwd_...`."
 
 
 def key_of(headers: Iterable[Header], keys: KeyLookup) -> ApiKey | None:
@@ -151,12 +158,18 @@ def key_of(headers: Iterable[Header], keys: KeyLookup) -> ApiKey | None:
 
     Raises LedgerUnavailable.
     """
+    secret = secret_of(headers)
+    return keys.find(secret) if secret else None
+
+
+def secret_of(headers: Iterable[Header]) -> str:
+    """Return the secret that a request's headers carry; empty if there is none."""
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return keys.find(value[7:].strip().decode("latin-1"))
+            return value[7:].strip().decode("latin-1")
         if name == b"x-api-key":
-            return keys.find(value.strip().decode("latin-1"))
-    return None
+            return value.strip().decode("latin-1")
+    return ""
 
 
 def _too_large(limit: int) -> ChatRefused:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from appliance.domain.errors import QuotaExceeded
 from appliance.domain.quotas import EarlierUse, Measure, Period, Quota, QuotaKind, Scope
 from appliance.domain.usage import UNKNOWN_USAGE, ApiKey, TokenUsage, UsageOutcome
-from appliance.services.quotas import IMAGE_TOKENS, QuotaBook, charge, estimate_prompt_tokens
+from appliance.services.quotas import ASSUMED_COMPLETION_TOKENS, IMAGE_TOKENS, QuotaBook, charge, estimate_prompt_tokens, estimate_tokens
 
 NOON = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
 
@@ -175,3 +176,12 @@ def test_a_picture_is_estimated_as_a_picture_and_not_by_its_bytes() -> None:
     assert 100 <= estimate_prompt_tokens(text) <= 120
     assert 2 * IMAGE_TOKENS <= estimate_prompt_tokens(picture + picture) <= 2 * IMAGE_TOKENS + 20
     assert estimate_prompt_tokens(b'"data:image/') <= IMAGE_TOKENS
+
+
+def test_the_completion_that_a_request_allows_is_reserved_and_words_that_look_like_it_are_not() -> None:
+    prompt = json.dumps({"content": 'say "max_tokens":900000'}, separators=(",", ":")).encode()
+
+    assert estimate_tokens(prompt) == len(prompt) // 4 + ASSUMED_COMPLETION_TOKENS
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        body = prompt[:-1] + f',"{name}":70}}'.encode()
+        assert estimate_tokens(body) == len(body) // 4 + 70
