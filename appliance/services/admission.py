@@ -36,6 +36,7 @@ _MEDIA_KEYS = frozenset(
     }
 )  # fmt: skip
 _ANOTHER_MODEL = frozenset({"guardrails"})  # Mistral's own servers ask one
+_STRUCTURES = frozenset({"json", "json_object"})
 _HINTS = ("prediction", "prompt_cache_key")  # they change how fast an answer comes, never what it says
 
 SAFE_PROMPT = (
@@ -72,6 +73,7 @@ def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits
     refuse_fields(request, REFUSED_FIELDS)
     refuse_fields(request, _ANOTHER_MODEL, "it asks for a second model, which this node does not have")
     _check_messages(request)
+    _check_structure(request)
     stream = boolean(request, "stream")
     choices = integer(request, "n", default=1, low=1, high=limits.choices)
     integer(request, "top_logprobs", default=0, low=0, high=limits.top_logprobs)
@@ -121,6 +123,13 @@ def _check_part(part: object, where: str) -> None:
         return
     image = part.get("image_url")
     check_image(image.get("url") if isinstance(image, dict) else image, where)
+
+
+def _check_structure(request: dict[str, Any]) -> None:
+    """Refuse the structures that vLLM's Mistral parser lets pass without keeping to them."""
+    asked = request.get("structured_outputs")
+    if asked is not None and (not isinstance(asked, dict) or not asked.keys() <= _STRUCTURES):
+        refuse("structured_outputs", "this model keeps to json and json_object only; use response_format")
 
 
 def _map_effort(request: dict[str, Any]) -> str | None:

@@ -155,6 +155,8 @@ def _map_effort(request: dict[str, Any]) -> str | None:
     """Map thinking and effort onto the model's two levels, as vLLM reads them."""
     thinking = _optional_object(request, "thinking")
     output = _optional_object(request, "output_config")
+    if output.get("format") is not None:
+        refuse("output_config.format", "the engine does not keep to a format on this path; ask /v1/chat/completions")
     effort = output.pop("effort", None)
     mode = one_of(thinking.get("type"), _THINKING, "thinking.type") if thinking else None
     if effort is not None:

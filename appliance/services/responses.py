@@ -3,6 +3,10 @@
 Nothing is stored on a node, so whatever would refer to a stored response is refused, not ignored.
 Only functions can be tools: any other kind would have the engine, not the caller, act.
 
+vLLM 0.32 with Mistral's tokenizer takes no parts on this path (`'input_text' is not a valid
+ChunkTypes`) and ignores `text.format`. So parts of text are joined here, and images and formats
+are refused with the path that takes them.
+
 Pure: bytes in, bytes out. The rules are those of `request_body`.
 """
 
@@ -18,7 +22,6 @@ from appliance.services.request_body import (
     REFUSED_FIELDS,
     ChatLimits,
     boolean,
-    check_image,
     check_model,
     check_stop,
     integer,
@@ -32,11 +35,11 @@ from appliance.services.request_body import (
 )
 
 _STORED = frozenset({"background", "conversation", "previous_response_id", "prompt", "store"})
-_RAW = frozenset({"enable_response_messages", "previous_input_messages"})
+_RAW = frozenset({"enable_response_messages", "previous_input_messages", "structured_outputs"})
 _ITEMS = frozenset({"function_call", "function_call_output", "message", "reasoning"})
-_PARTS = frozenset({"input_image", "input_text", "output_text", "reasoning_text", "refusal", "summary_text", "text"})
+_PARTS = frozenset({"input_image", "input_text", "output_text", "refusal"})
+_CHAT = "ask /v1/chat/completions, which takes it"
 _TOOLS = frozenset({"function"})
-_FETCHED = ("file_id", "file_url", "file_data")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -59,7 +62,8 @@ def read_responses_request(body: bytes, *, served_model: str, cache_salt: str, l
     check_model(request, served_model)
     refuse_fields(request, REFUSED_FIELDS | _RAW)
     refuse_fields(request, _STORED, "nothing is stored here; send the whole conversation as input")
-    _check_input(request)
+    _flatten_input(request)
+    _check_format(request)
     for tool, where in parts_of(request.get("tools"), "tools"):
         one_of(tool.get("type"), _TOOLS, f"{where}.type")
     integer(request, "top_logprobs", default=0, low=0, high=limits.top_logprobs)
@@ -112,26 +116,38 @@ def _count_response(response: object, tally: EventTally) -> None:
         tally.counts, tally.source = read, UsageSource.FINAL
 
 
-def _check_input(request: dict[str, Any]) -> None:
+def _flatten_input(request: dict[str, Any]) -> None:
+    """Judge each item, and join the parts of its text as the engine takes it."""
     given = request.get("input")
     if given is None or given == []:
         refuse("input", "it must be text or a list with at least one item")
     for item, where in parts_of(given, "input"):
-        if item.get("type") is not None or "role" not in item:
-            one_of(item.get("type"), _ITEMS, f"{where}.type")
+        kind = item.get("type")
+        if kind is not None or "role" not in item:
+            one_of(kind, _ITEMS, f"{where}.type")
+        if kind == "reasoning":
+            continue
         for name in ("content", "output"):
-            for part, at in parts_of(item.get(name), f"{where}.{name}"):
-                _check_part(part, at)
+            if isinstance(item.get(name), list):
+                item[name] = "".join(_text_of(part, at) for part, at in parts_of(item[name], f"{where}.{name}"))
+                item.pop("id", None)  # an item with an id would have to be all that the engine once said
 
 
-def _check_part(part: dict[str, Any], where: str) -> None:
+def _text_of(part: dict[str, Any], where: str) -> str:
     kind = one_of(part.get("type"), _PARTS, f"{where}.type")
-    if any(part.get(name) is not None for name in _FETCHED):
-        refuse(where, "files are not taken; give an image as a data: URL")
     if kind == "input_image":
-        check_image(part.get("image_url"), where)
-    elif "image_url" in part:
-        refuse(where, "an image needs the type input_image")
+        refuse(where, f"the engine takes no images on this path; {_CHAT}")
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if not isinstance(text, str):
+        refuse(where, "its text must be text")
+    return text
+
+
+def _check_format(request: dict[str, Any]) -> None:
+    text = request.get("text")
+    form = text.get("format") if isinstance(text, dict) else None
+    if form is not None and (not isinstance(form, dict) or form.get("type") != "text"):
+        refuse("text.format", f"the engine does not keep to a format on this path; {_CHAT} as response_format")
 
 
 def _map_effort(request: dict[str, Any]) -> str | None:

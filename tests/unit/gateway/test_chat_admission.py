@@ -147,3 +147,12 @@ def test_any_bytes_are_refused_without_being_quoted(body: bytes) -> None:
         read(body)
 
     assert refusal.value.detail == "The body is not a JSON object in UTF-8." or refusal.value.param == "model"
+
+
+@pytest.mark.parametrize("asked", [{"choice": ["a"]}, {"regex": "a+"}, {"grammar": "root ::= a"}, []])
+def test_a_structure_that_the_model_would_not_keep_to_is_refused(asked: object) -> None:
+    with pytest.raises(ChatRefused) as refused:
+        read(ASK | {"structured_outputs": asked})
+
+    assert refused.value.param == "structured_outputs"
+    assert forwarded(ASK | {"structured_outputs": {"json": {}}})["structured_outputs"] == {"json": {}}
