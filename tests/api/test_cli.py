@@ -100,6 +100,7 @@ def test_a_failure_gives_the_errors_exit_status_and_its_remedy(daemon: DaemonPro
 
 
 def test_an_operation_can_be_listed_shown_canceled_and_followed_later(daemon: DaemonProcess, run: Run) -> None:
+    daemon.let("preflight")
     begun = parsed(run("provision", "--no-follow", "--json").stdout)[0]["id"]
     daemon.until(lambda: daemon.runs("provision") == 1)
 
