@@ -10,10 +10,9 @@ line in VERBS.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
+from bundles.cli.lazy import LazyGroup
 from bundles.cli.voice import grouped
 
 __all__ = ["VERBS", "bundle", "grouped", "main"]
@@ -39,23 +38,7 @@ VERBS: dict[str, str] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """Return all verbs in order."""
-        return sorted(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
-        """Load one verb."""
-        if cmd_name not in VERBS:
-            return None
-        module, _, name = VERBS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
-@click.group("bundle", cls=LazyGroup)
+@click.group("bundle", cls=LazyGroup, verbs=VERBS)
 def bundle() -> None:
     """Make, verify and inspect the signed bundles that cross the gap."""
 

@@ -8,11 +8,11 @@ Lines are for people; `--json` gives one JSON value a line. The exit status says
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import click
 
+from bundles.cli.lazy import LazyGroup
 from bundles.errors import LeewardError
 
 INTERRUPTED = 130
@@ -43,23 +43,11 @@ VERBS: dict[str, str] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """Return all verbs in order."""
-        return sorted(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
-        """Load one verb."""
-        if cmd_name not in VERBS:
-            return None
-        module, _, name = VERBS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    verbs=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="leeward", message="leeward %(version)s")
 @click.option("--socket", type=click.Path(path_type=Path), help="The management daemon's socket.")
 @click.pass_context
