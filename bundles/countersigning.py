@@ -14,7 +14,6 @@ copy's targets, where they are over the very same bytes.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,12 +25,12 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from bundles.digest import is_sha256_hex, sha256_hex
 from bundles.errors import ContentMismatch, MediaMissing, ReleaseExpired, ReleaseInvalid, SignatureRefused
-from bundles.keys import Keyring, key_name
+from bundles.keys import Keyring, key_name, write_new
 from bundles.layout import METADATA, RELEASE_SUFFIX, TARGETS, Bundle
 from bundles.refusal import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, RoleEvidence, evidence_of, refusals_of_tuf
 from bundles.release import MAX_RELEASE_BYTES, Release, release_from_bytes
 from bundles.roots import follow_roots
-from bundles.signing import RELEASE_TARGET, Expiry, seal, with_signatures
+from bundles.signing import MAX_DAYS, RELEASE_TARGET, Expiry, seal, with_signatures
 from bundles.transfer import IsCanceled, Progress, fsync_folder, never, silent
 from bundles.verify import verify_content
 
@@ -79,7 +78,8 @@ def open_pending(path: Path) -> Pending:
             detail=f"{path} {sealed}",
             remedy="Name the folder that `leeward bundle build --unsigned` made and that was not sealed yet.",
         )
-    beside = [name for name in names if not _ROOT.fullmatch(name) and name != found[0]]
+    of_a_killed_seal = f"{found[0].split('.')[0]}.snapshot.json"  # sealing again replaces it
+    beside = [name for name in names if not _ROOT.fullmatch(name) and name not in {found[0], of_a_killed_seal}]
     if beside:
         raise ContentMismatch(detail=f"beside roots and {found[0]} lie {', '.join(map(ascii, beside))}", remedy=_COPY)
     roots = _roots(bundle, names)
@@ -116,8 +116,9 @@ def add_signature(
 
     `upstream` are digests by path that the signer got another way (`read_sums`); each must be among
     the files. `now` is the signer's own clock: a release from the future would become the latest
-    time of every site that takes it. Raises ContentMismatch, ReleaseInvalid, SignatureRefused for a
-    key that may not sign releases, MediaMissing, KeyLocked, Canceled; after any of them nothing was signed.
+    time of every site that takes it, and one that hardly expires could be replayed for as long.
+    Raises ContentMismatch, ReleaseInvalid, SignatureRefused for a key that may not sign releases,
+    MediaMissing, KeyLocked, Canceled; after any of them nothing was signed.
     """
     if signer.public_key.keyid not in pending.signer_keys:
         raise SignatureRefused(
@@ -129,6 +130,12 @@ def add_signature(
             detail=f"the release was made at {pending.release.created_at:%Y-%m-%d %H:%M} UTC; "
             f"it is {now:%Y-%m-%d %H:%M} UTC here",
             remedy="Do not sign. Correct the build host's clock and build again, or correct this clock.",
+        )
+    expires = pending.evidence.expires
+    if expires > now + timedelta(days=MAX_DAYS) + _CLOCKS_DIFFER:
+        raise ReleaseInvalid(
+            detail=f"the release would be valid until {expires:%Y-%m-%d}; at most {MAX_DAYS} days are allowed",
+            remedy="Do not sign. Build it again with a shorter expiry, and find out who asked for this one.",
         )
     check_upstream(pending.release, upstream or {})
     difference = verify_content(pending.bundle, pending.release, progress=progress, is_canceled=is_canceled)
@@ -163,7 +170,7 @@ def seal_pending(pending: Pending, keyring: Keyring, *, now: datetime) -> RoleEv
         raise SignatureRefused(
             detail=str(evidence), remedy="Let the missing signers run `leeward bundle sign`, then seal again."
         )
-    days = (evidence.expires - now).days
+    days = min((evidence.expires - now).days, MAX_DAYS)
     if days < 1:
         raise ReleaseExpired(
             detail=f"the release is valid until {evidence.expires:%Y-%m-%d}",
@@ -176,15 +183,24 @@ def seal_pending(pending: Pending, keyring: Keyring, *, now: datetime) -> RoleEv
 
 
 def read_sums(text: str) -> Mapping[str, str]:
-    """Read a list as `sha256sum` prints it: path to digest. Raises ContentMismatch for any other line."""
-    sums = {}
+    """Read a list as `sha256sum` prints it: path to digest.
+
+    Raises ContentMismatch for any other line, for two digests of one path, and where there is no
+    line at all: comparing with nothing would always end well.
+    """
+    sums: dict[str, str] = {}
     for line in filter(None, text.splitlines()):
         digest, _, path = line.partition(" ")
         if not is_sha256_hex(digest) or not path[1:]:
             raise ContentMismatch(
                 detail=f"{line[:80]!a} is no line of a list of SHA-256", remedy="Make the list with `sha256sum`."
             )
-        sums[path[1:].removeprefix("./")] = digest
+        if sums.setdefault(path[1:].removeprefix("./"), digest) != digest:
+            raise ContentMismatch(
+                detail=f"the list has two digests of {path[1:80]!a}", remedy="Make the list with `sha256sum`."
+            )
+    if not sums:
+        raise ContentMismatch(detail="the list of SHA-256 is empty", remedy="Make the list with `sha256sum`.")
     return sums
 
 
@@ -203,10 +219,8 @@ def _adopt(pending: Pending, targets_json: bytes) -> Pending:
 
 def _write(path: Path, content: bytes) -> None:
     partial = path.parent.parent / f".{path.name}.partial"  # not in metadata/, where only what is signed may lie
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    partial.unlink(missing_ok=True)  # of a killed try, or a link that would lead elsewhere
+    write_new(partial, content, mode=0o644)
     partial.replace(path)
     fsync_folder(path.parent)
 

@@ -19,6 +19,8 @@ from bundles.digest import sha256_hex
 from bundles.keys import Keyring
 
 RELEASE_TARGET = "release.json"
+MAX_DAYS = 3650
+"""No signature is valid for longer: ten years, as long as a root."""
 
 S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
 
@@ -33,8 +35,8 @@ class Expiry:
 
     def __post_init__(self) -> None:
         for days in (self.targets_days, self.snapshot_days, self.timestamp_days):
-            if not 1 <= days <= 3650:  # noqa: PLR2004  ten years, as long as a root
-                raise ValueError(f"an expiry of {days} days does not lie between 1 and 3650")
+            if not 1 <= days <= MAX_DAYS:
+                raise ValueError(f"an expiry of {days} days does not lie between 1 and {MAX_DAYS}")
 
 
 def sign_release(

@@ -31,7 +31,7 @@ from tuf.api.metadata import Metadata, Root
 from bundles import codec
 from bundles.approval import Action, ApprovalFolder, Signed, check_import, overrides
 from bundles.counter import Counter
-from bundles.digest import sha256_hex
+from bundles.digest import is_sha256_hex, sha256_hex
 from bundles.errors import (
     ContentMismatch,
     LeewardError,
@@ -169,9 +169,15 @@ class TrustStore:
         approvers = self._approvals.approvers()
         if approvers is None:
             return self._judge(bundle, now, {})
-        signed = self._approvals.signed(_offered(bundle), approvers)
+        offered = _offered(bundle)
+        signed = self._approvals.signed(offered, approvers)
         policy = self.policy
         verified = self._judge(bundle, now, overrides(signed, accepted_epoch=policy.epoch if policy else 0))
+        if sha256_hex(verified.release_json) != offered:  # a medium that shows something else at each look
+            raise ContentMismatch(
+                detail=f"{TARGETS}/ first held the manifest {offered}, then {sha256_hex(verified.release_json)}",
+                remedy="Do not import this medium: it changed while it was read. Keep it for whoever looks into that.",
+            )
         approved = check_import(approvers, signed)
         return replace(verified, approved_by=approved, approvers_digest=self._approvals.policy_digest)
 
@@ -331,7 +337,7 @@ def _check_older(release: Release, policy: Policy | None) -> None:
 def _offered(bundle: Bundle) -> str:
     """Return the digest of the manifest that the medium offers; the check proves it, or refuses the medium.
 
-    Raises ContentMismatch where there is not exactly one.
+    Raises ContentMismatch where there is not exactly one, or its name is no digest.
     """
     names = [name for name in bundle.names(TARGETS) if name.endswith(RELEASE_SUFFIX)]
     if len(names) != 1:
@@ -339,7 +345,13 @@ def _offered(bundle: Bundle) -> str:
             detail=f"{TARGETS}/ holds {len(names)} manifests instead of one",
             remedy="Do not import this medium. Ask the publisher for a good copy and check how it travelled.",
         )
-    return names[0].removesuffix(RELEASE_SUFFIX)
+    digest = names[0].removesuffix(RELEASE_SUFFIX)
+    if not is_sha256_hex(digest):
+        raise ContentMismatch(
+            detail=f"the manifest {TARGETS}/{names[0][:80]!a} is not named by its digest",
+            remedy="Do not import this medium. Ask the publisher for a good copy and check how it travelled.",
+        )
+    return digest
 
 
 def _reference(now: datetime, policy: Policy | None) -> datetime:

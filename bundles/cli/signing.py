@@ -78,12 +78,14 @@ def seal_command(
 def _tell_release(voice: Voice, pending: Pending) -> None:
     release = pending.release
     voice.say(
-        f"{release.name} {release.version}, epoch {release.epoch}, {len(release.files)} files\n"
+        f"{release.name} {release.version}, epoch {release.epoch}, {len(release.files)} files, "
+        f"valid until {pending.evidence.expires:%Y-%m-%d}\n"
         f"  release.json {grouped(pending.release_digest)}\n  first root   {grouped(pending.root_fingerprint)}",
         "pending",
         name=release.name,
         version=release.version,
         epoch=release.epoch,
+        expires=pending.evidence.expires.isoformat(),
         release_sha256=pending.release_digest,
         root_sha256=pending.root_fingerprint,
     )

@@ -402,3 +402,36 @@ def test_one_person_with_two_files_is_one_person(
     signed = open_approval(sign_approval(approval, people["ada"]), policy(people, 0))
 
     assert overrides([signed, signed], accepted_epoch=0) == {}
+
+
+def test_a_medium_that_changes_between_two_looks_gets_no_approval_of_another_release(
+    tmp_path: Path,
+    keyring: Keyring,
+    strict: Site,
+    people: dict[str, CryptoSigner],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stick with a mind of its own shows the approved release first, and then another one."""
+    approved, other = release_at(tmp_path, keyring, 1), release_at(tmp_path, keyring, 2)
+    for name in ("ada", "ben"):
+        approve(strict, approved, people[name])
+    (offered,) = (path.name.split(".")[0] for path in (approved / TARGETS).iterdir())
+    monkeypatch.setattr("bundles.trust._offered", lambda _: offered)
+
+    error = refused(strict, other, ContentMismatch)
+
+    assert offered in error.detail
+
+
+@pytest.mark.parametrize("name", ["(((", "[0-9a-f", "a{99999}", "x" * 64])
+def test_a_manifest_whose_name_is_no_digest_is_looked_up_nowhere(
+    tmp_path: Path, keyring: Keyring, strict: Site, name: str
+) -> None:
+    medium = release_at(tmp_path, keyring, 1)
+    (manifest,) = (medium / TARGETS).iterdir()
+    manifest.rename(manifest.with_name(f"{name}.release.json"))
+    (strict.folder / "trust" / APPROVALS).mkdir()
+
+    error = refused(strict, medium, ContentMismatch)
+
+    assert "manifest" in error.detail

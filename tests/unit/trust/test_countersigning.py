@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
+from bundles import countersigning
 from bundles.ceremony import opened_as, renew
 from bundles.countersigning import (
     Pending,
@@ -331,4 +332,64 @@ def test_a_release_from_the_future_is_not_signed(medium: Path, keyring: Keyring)
     with pytest.raises(ReleaseInvalid, match="was made at 2026-11-24 08:00 UTC"):
         sign(medium, keyring, "targets-1", now=NOW - timedelta(days=2))
 
+    assert not_signed(medium)
+
+
+def test_signing_and_sealing_write_through_no_link_that_lies_on_the_medium(
+    medium: Path, keyring: Keyring, build_host: Keyring, tmp_path: Path
+) -> None:
+    victim = tmp_path / "of-the-signer"
+    victim.write_text("mine")
+    for name in ("1.targets.json", "1.snapshot.json", "timestamp.json"):
+        (medium / f".{name}.partial").symlink_to(victim)
+
+    for name in SIGNERS[:2]:
+        sign(medium, keyring, name)
+    seal_pending(open_pending(medium), build_host, now=NOW)
+
+    assert victim.read_text() == "mine"
+    assert not any(path.is_symlink() for path in medium.rglob("*"))
+
+
+def test_a_seal_that_was_killed_half_way_is_made_again(
+    medium: Path, keyring: Keyring, build_host: Keyring, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SIGNERS[:2]:
+        sign(medium, keyring, name)
+    written: list[str] = []
+    write = countersigning._write
+
+    def killed(path: Path, content: bytes) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, content)
+
+    pending = open_pending(medium)
+    with monkeypatch.context() as patch:
+        patch.setattr(countersigning, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            seal_pending(pending, build_host, now=NOW)
+    assert written == ["1.snapshot.json"]
+
+    seal_pending(open_pending(medium), build_host, now=NOW)
+
+    assert site.import_(medium).is_dir()
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", f"{'0' * 64}  a\n{'1' * 64}  a\n"])
+def test_a_list_that_compares_nothing_or_contradicts_itself_is_no_list(text: str) -> None:
+    with pytest.raises(ContentMismatch):
+        read_sums(text)
+
+
+def test_a_release_that_would_never_expire_is_not_signed(keyring: Keyring, medium: Path) -> None:
+    targets = Metadata[Targets].from_bytes(targets_file(medium).read_bytes())
+    targets.signed.expires = NOW + timedelta(days=3700)
+    targets_file(medium).write_bytes(targets.to_bytes())
+
+    with pytest.raises(ReleaseInvalid) as caught:
+        sign(medium, keyring, "targets-1")
+
+    assert "2037" in caught.value.detail
     assert not_signed(medium)
