@@ -10,6 +10,7 @@ for a decision.
     [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
                   gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
     [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
+    [import]      scan = ["/usr/bin/clamdscan", "--fdpass", "--no-summary"]  # asked about each volume; default: none
     [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
 """
 
@@ -43,6 +44,7 @@ _KEYS: dict[str, dict[str, type | GenericAlias]] = {
         "address_leases": bool,
     },
     "hardening": {"ssh": bool},
+    "import": {"scan": _TEXTS},
     "simulation": {"nvml": str},
 }
 _TCP_PORTS = 65_535
@@ -126,6 +128,11 @@ class Paths:
         return self.data / "exports"
 
     @property
+    def receipts(self) -> Path:
+        """Custody receipts, one folder for each release."""
+        return self.exports / "receipts"
+
+    @property
     def management_socket(self) -> Path:
         """Where the management daemon listens."""
         return self.root / "run/leeward/management.sock"
@@ -168,6 +175,17 @@ class SimulationSettings:
     """What is not real on this node; `None` everywhere in production."""
 
     nvml: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportSettings:
+    """The scanner that is asked about every volume before anything is copied from it; empty: none."""
+
+    scan: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scan is not None and not (self.scan and self.scan[0].startswith("/")):
+            raise ConfigInvalid(detail="import.scan does not begin with the path of a program.", remedy=_REMEDY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +243,7 @@ class Settings:
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     hardens_ssh: bool = True
+    imports: ImportSettings = field(default_factory=ImportSettings)
 
     @property
     def role_variables(self) -> dict[str, object]:
@@ -262,6 +281,7 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
         gateway=GatewaySettings(**tables.get("gateway", {})),
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
         firewall=FirewallSettings(**_frozen(firewall)),
+        imports=ImportSettings(**_frozen(tables.get("import", {}))),
         hardens_ssh=tables.get("hardening", {}).get("ssh", True),
     )
 

@@ -21,6 +21,7 @@ from appliance.domain.operation import Actor, OperationId, OperationRequest
 from appliance.domain.restart import RestartReason
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
+from bundles.media.scan import ScanVerdict
 from bundles.release import Release
 
 Emit = Callable[[Event], None]
@@ -39,6 +40,17 @@ class Clock(Protocol):
 class NodeProbe(Protocol):
     def facts(self) -> NodeFacts:
         """Observe the node. What cannot be read is `None`; raises nothing for a missing driver."""
+        ...
+
+
+class MediaScanner(Protocol):
+    """The site's own scanner of what comes in."""
+
+    def scan(self, volume: Path, *, is_canceled: IsCanceled) -> ScanVerdict:
+        """Judge the volume mounted at `volume`.
+
+        Raises ScanRefused where something was found, ScanFailed where there is no verdict, Canceled.
+        """
         ...
 
 

@@ -29,6 +29,7 @@ from appliance.adapters.host.boot import BootFiles
 from appliance.adapters.host.egress import EgressTables
 from appliance.adapters.host.egress_record import EgressRecordFile
 from appliance.adapters.host.posture import probes
+from appliance.adapters.host.scanner import SiteScanner
 from appliance.adapters.nvml import NvmlProbe
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.simulated import preload_mock_nvml
@@ -42,10 +43,11 @@ from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.posture import items_from_toml
 from appliance.domain.usage import ApiKey
-from appliance.ports import DiskMeter, GatewayProbe, NodeBoot, NodeProbe, PlaybookRunner, ServiceManager
+from appliance.ports import DiskMeter, GatewayProbe, MediaScanner, NodeBoot, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
 from appliance.resources import list_prices, posture_table
 from appliance.services.compliance import Compliance
+from appliance.services.custody import Custody
 from appliance.services.egress import EgressSource, EgressWatch
 from appliance.services.evidence import EvidencePorts
 from appliance.services.exports import EvidenceExports, ExportPlaces
@@ -56,6 +58,7 @@ from appliance.services.operations import OperationPorts, Operations
 from appliance.services.posture import Posture
 from appliance.services.readiness import ReadinessProbe
 from appliance.services.scrubbing import Scrubbing
+from appliance.services.site_keys import SiteKeys
 from appliance.services.steps import Step
 from appliance.services.steps.evidence import CollectStep, SignStep
 from appliance.services.steps.intake import ImportPlaces, ImportStep
@@ -84,6 +87,7 @@ class World:
     simulated: tuple[str, ...]
     boot: NodeBoot
     meter: DiskMeter | None = None
+    scanner: MediaScanner | None = None
     egress: EgressSource = field(default_factory=EgressTables)
 
 
@@ -102,6 +106,7 @@ def real_world(settings: Settings) -> World:
         simulated=() if twin is None else ("gpus",),
         boot=BootFiles(settings.paths.restart_reasons),
         meter=DiskTimer(),
+        scanner=None if settings.imports.scan is None else SiteScanner(settings.imports.scan),
     )
 
 
@@ -286,7 +291,14 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
     )
     return {
         StepName.PREFLIGHT: PreflightStep(world.probe, slots=slots, audit=parts.audit, meter=world.meter),
-        StepName.IMPORT: ImportStep(places=_import_places(paths), slots=slots, audit=parts.audit, clock=parts.clock),
+        StepName.IMPORT: ImportStep(
+            places=_import_places(paths),
+            slots=slots,
+            audit=parts.audit,
+            clock=parts.clock,
+            custody=_custody(parts),
+            scanner=world.scanner,
+        ),
         StepName.LICENSE: LicenseStep(slots=slots, compliance=parts.compliance, register=parts.register),
         StepName.PROVISION: provision,
         StepName.REBOOT: RebootStep(
@@ -306,6 +318,11 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
 
 def _import_places(paths: Paths) -> ImportPlaces:
     return ImportPlaces(trust=paths.trust, store=paths.store, slots=paths.slots, staging=paths.data / "staging")
+
+
+def _custody(parts: _Parts) -> Custody:
+    paths, node = parts.settings.paths, parts.settings.node_name
+    return Custody(keys=SiteKeys(folder=paths.evidence_keys, audit=parts.audit), folder=paths.receipts, node=node)
 
 
 def _health_ports(parts: _Parts) -> HealthPorts:
@@ -335,6 +352,7 @@ def _evidence_ports(parts: _Parts) -> EvidencePorts:
         release_json=partial(_current_manifest, parts.settings.paths.current_slot),
         egress=parts.egress.look,
         posture=_posture().findings,
+        receipts=_custody(parts).files,
     )
 
 

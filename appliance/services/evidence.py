@@ -38,7 +38,8 @@ _NOT_EXPORTED: Final = ("progress", "tasks", "log")
 class EvidencePorts:
     """What evidence is made from. `release_json` gives the current release's manifest as its exact bytes.
 
-    `usage` and `key_register` open the ledger and may raise LedgerUnavailable.
+    `receipts` gives custody receipts with their paths; it may raise MediaMissing and ReceiptInvalid. `usage`
+    and `key_register` open the ledger and may raise LedgerUnavailable.
     """
 
     audit: AuditLog
@@ -50,6 +51,7 @@ class EvidencePorts:
     release_json: Callable[[], bytes | None]
     egress: Callable[[], EgressReport] | None = None
     posture: Callable[[], tuple[PostureFinding, ...]] | None = None
+    receipts: Callable[[], Iterator[tuple[str, bytes]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,9 @@ class EvidenceWriter:
         manifest = self._ports.release_json()
         if manifest is not None:
             self._path("release/release.json").write_bytes(manifest)
+        if self._ports.receipts is not None:
+            for path, content in self._ports.receipts():
+                self._path(f"receipts/{path}").write_bytes(content)
         self._path("README.txt").write_text(readme(node=node, at=at, chain=chain, records=records), encoding="utf-8")
         figures = {
             "schema": SCHEMA,

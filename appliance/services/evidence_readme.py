@@ -29,6 +29,7 @@ Files
   node/compliance.json     how the node stood against items of CIS and STIG, with the reason of each exception
   node/egress.json         what tried to get out since when, all refused; and what such a count cannot show
   release/release.json     the manifest of the current release: every file with its SHA-256
+  receipts/RELEASE/        custody receipts, signed; `leeward bundle receipt list` checks the chain
   export.json              the figures of this page
 
 How to check the audit log

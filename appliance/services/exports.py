@@ -23,8 +23,7 @@ from appliance.domain.errors import NotFound, RequestInvalid
 from appliance.domain.operation import Actor
 from appliance.ports import AuditLog, IsCanceled
 from appliance.services.evidence import Collected, EvidencePorts, EvidenceWriter
-from bundles.digest import sha256_hex
-from bundles.keys import Keyring
+from appliance.services.site_keys import SiteKeys
 from bundles.publish import publish
 from bundles.release import BundleKind, Release
 
@@ -57,6 +56,7 @@ class EvidenceExports:
         self._ports = ports
         self._places = places
         self._node = node
+        self._keys = SiteKeys(folder=places.keys, audit=ports.audit)
 
     def collect(self, work_id: str, *, at: datetime, is_canceled: IsCanceled) -> Collected:
         """Gather the evidence for `work_id` (an operation's id); `at` is when the export began.
@@ -86,7 +86,7 @@ class EvidenceExports:
         if ended is not None:
             _discard(folder)
             return ended
-        keyring = self._keyring(actor)
+        keyring = self._keys.open(actor)
         details = {"audit_head": _audit_head(folder), "root_fingerprint": keyring.fingerprint, "folder": str(out)}
         begun = self._record(actor, "evidence.export", out.name, "begun", details)
         publish(folder, _manifest(self._node, at, epoch=begun.seq), keyring, out=out, is_canceled=is_canceled)
@@ -100,8 +100,7 @@ class EvidenceExports:
 
     def root_fingerprint(self) -> str | None:
         """Return what auditors get on paper; `None` before the first export."""
-        first = self._places.keys / "1.root.json"
-        return sha256_hex(first.read_bytes()) if first.is_file() else None
+        return self._keys.fingerprint()
 
     def _work(self, work_id: str) -> Path:
         if not re.fullmatch(_WORK_ID, work_id):
@@ -123,19 +122,6 @@ class EvidenceExports:
             if is_end and entry.details.get("folder") == str(out) and out.is_dir():
                 return _signed(entry.details)
         return None
-
-    def _keyring(self, actor: Actor) -> Keyring:
-        """Open the site's keyring, or make it: private keys 0600, fingerprint in the audit log."""
-        places = self._places
-        if self.root_fingerprint() is not None:
-            return Keyring.load(places.keys)
-        self._record(actor, "evidence-keys.create", str(places.keys), "begun", {})
-        places.keys.parent.mkdir(parents=True, exist_ok=True)
-        keyring = Keyring.create_site(places.keys)
-        self._record(
-            actor, "evidence-keys.create", str(places.keys), "succeeded", {"root_fingerprint": keyring.fingerprint}
-        )
-        return keyring
 
     def _record(self, actor: Actor, action: str, object_: str, outcome: str, details: dict[str, str]) -> AuditEntry:
         audit: AuditLog = self._ports.audit

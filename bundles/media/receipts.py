@@ -133,7 +133,7 @@ class ReceiptFolder:
 
     def read(self, roots: Mapping[str, Root], *, release: str | None = None) -> tuple[SignedReceipt, ...]:
         """Return the whole chain, checked. Raises ReceiptInvalid, MediaMissing."""
-        found = tuple(self._read_one(name, roots) for name in self._names())
+        found = tuple(self._read_one(name, roots) for name in self.names())
         check_chain(found, release=release)
         return found
 
@@ -154,8 +154,8 @@ class ReceiptFolder:
         Raises MediaMissing, ReceiptInvalid where names in the folder make no chain or it is full,
         SignatureRefused, KeyLocked.
         """
-        names = self._names()
-        last = self._content(names[-1]) if names else None
+        names = self.names()
+        last = self.content(names[-1]) if names else None
         if len(names) >= MAX_RECEIPTS:
             raise _invalid(f"{self.path} holds {len(names)} receipts, which is the most")
         receipt = Receipt(
@@ -180,7 +180,23 @@ class ReceiptFolder:
         fsync_folder(self.path)
         return receipt
 
-    def _names(self) -> tuple[str, ...]:
+    def holds(self, keyring: Keyring, act: Act, *, release: str, said: str) -> bool:
+        """Tell whether `keyring` has signed this very act here already; receipts of others are passed over.
+
+        Raises MediaMissing, ReceiptInvalid where names in the folder make no chain.
+        """
+        root = {keyring.fingerprint: keyring.root}
+        for name in self.names():
+            try:
+                hop = self._read_one(name, root).receipt
+            except ReceiptInvalid:  # somebody else's, or none: `read` judges it
+                continue
+            if (hop.act, hop.release, hop.said) == (act, release, said):
+                return True
+        return False
+
+    def names(self) -> tuple[str, ...]:
+        """Return the receipts' names in order. Raises MediaMissing, ReceiptInvalid where they make no chain."""
         try:
             names = sorted(path.name for path in self.path.iterdir() if path.name.endswith(SUFFIX))
         except FileNotFoundError:
@@ -195,11 +211,12 @@ class ReceiptFolder:
 
     def _read_one(self, name: str, roots: Mapping[str, Root]) -> SignedReceipt:
         try:
-            return read_receipt(self._content(name), roots)
+            return read_receipt(self.content(name), roots)
         except ReceiptInvalid as error:
             raise _invalid(f"{name}: {error.detail}") from error
 
-    def _content(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes:
+        """Return the bytes of one receipt, unverified; at most one byte more than is allowed. Raises MediaMissing."""
         try:
             with (self.path / name).open("rb") as stream:
                 return stream.read(MAX_RECEIPT_BYTES + 1)

@@ -42,6 +42,8 @@ def test_decisions_are_read(tmp_path: Path) -> None:
         ('[gateway]\nport = "8443"\n', "gateway.port is str, not int"),
         ("[gateway]\nport = true\n", "gateway.port is bool, not int"),
         ("[gateway]\nport = 0\n", "gateway.port is 0"),
+        ('[import]\nscan = ["clamdscan"]\n', "import.scan does not begin"),
+        ("[import]\nscan = []\n", "import.scan does not begin"),
         ("gateway = 1\n", "gateway is not a table"),
         ("[gateway\n", "does not parse"),
     ],
@@ -51,6 +53,11 @@ def test_a_mistake_is_named(text: str, named: str) -> None:
         parsed(text)
 
     assert raised.value.remedy
+
+
+def test_the_scanner_is_a_command_of_words_or_none() -> None:
+    assert parsed("").imports.scan is None
+    assert parsed('[import]\nscan = ["/bin/scan", "--fd pass"]\n').imports.scan == ("/bin/scan", "--fd pass")
 
 
 def test_a_mistake_names_every_wrong_key_at_once() -> None:

@@ -3,26 +3,30 @@
 The order makes a kill at any instant safe, and each line may be done again:
 
     check signatures and policy on a copy   nothing has changed
+    the site's scanner, every volume        its verdict is in the audit log; without a clean one, nothing goes on
     audit entries of overrides              who let it in, and why, before it is
     copy, hash, build the slot              verified files and at most one unnamed slot more
     commit the trusted state                the medium's epoch is now the oldest acceptable
     point `next` at the slot                `provision` will activate it
+    custody receipt                         signed by the site's keys, once for each operation
     audit entry                             before the step's end is in the journal
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.domain.events import LogLine, Progressed, Unit
 from appliance.domain.operation import VOLUMES, StepName
-from appliance.ports import AuditLog, Clock, Slots
+from appliance.ports import AuditLog, Clock, MediaScanner, Slots
+from appliance.services.custody import Arrival, Custody
 from appliance.services.steps import StepContext
 from bundles.counter import Counter, NodeCounter
-from bundles.errors import ReleaseInvalid, StoreUnusable
-from bundles.media.opening import open_media
+from bundles.errors import ReleaseInvalid, ScanFailed, ScanRefused, StoreUnusable
+from bundles.media.opening import Media, open_media
 from bundles.media.taking import import_media
 from bundles.release import BundleKind, Release
 from bundles.store import Store, find_room
@@ -41,7 +45,10 @@ class ImportPlaces:
 
 
 class ImportStep:
-    """Imports the release on the medium. Raises TrustError, MediaMissing, StoreFull, StoreUnusable, Canceled."""
+    """Imports the release on the medium; without a `scanner` nothing is scanned, and log and receipt say so.
+
+    Raises TrustError, ScanFailed, MediaMissing, StoreFull, StoreUnusable, Canceled.
+    """
 
     def __init__(
         self,
@@ -50,12 +57,16 @@ class ImportStep:
         slots: Slots,
         audit: AuditLog,
         clock: Clock,
+        custody: Custody,
+        scanner: MediaScanner | None = None,
         counter: Counter | None = None,
     ) -> None:
         self._places = places
         self._slots = slots
         self._audit = audit
         self._clock = clock
+        self._custody = custody
+        self._scanner = scanner
         self._counter = counter or NodeCounter()
 
     def run(self, context: StepContext) -> str:
@@ -66,6 +77,8 @@ class ImportStep:
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)
         context.emit(LogLine(text=f"{release.name} {release.version}, epoch {release.epoch}: {signers}"))
+        self._custody.prepare(release.slot, context.actor)
+        scanned = self._scan(context, media)
         self._record_overrides(context, verified)
         room = find_room(release.files, store=Store(self._places.store / "sha256"), staging=self._places.staging)
         needed, free = room.needed_bytes / 1e9, room.free_bytes / 1e9
@@ -93,8 +106,47 @@ class ImportStep:
         self._slots.await_activation(release.slot)
         slot = self._places.slots / release.slot
         context.emit(LogLine(text=str(protection(slot / entry.path for entry in release.files))))
-        self._record(context, verified)
+        receipts = self._custody.sign(
+            Arrival(
+                verified=verified,
+                operation_id=context.operation_id,
+                actor=context.actor,
+                at=self._clock.now(),
+                volumes=tuple(volume.header.label for volume in media.volumes if volume.header),
+                scanned=scanned,
+            )
+        )
+        self._record(context, verified, receipts)
         return f"{release.name} {release.version}, epoch {release.epoch}, {release.size_bytes / 1e9:.1f} GB verified"
+
+    def _scan(self, context: StepContext, media: Media) -> str:
+        """Ask the site's scanner about every volume, and return what the receipt says of it. Raises what it raises."""
+        if self._scanner is None:
+            context.emit(LogLine(text="not scanned: leeward.toml names no scanner"))
+            return "not scanned, no scanner is configured"
+        command: tuple[str, ...] = ()
+        for volume in media.volumes:
+            path = volume.bundle.path
+            context.emit(LogLine(text=f"{path} is being scanned"))
+            try:
+                verdict = self._scanner.scan(path, is_canceled=context.is_canceled)
+            except (ScanRefused, ScanFailed) as error:
+                outcome = "refused" if isinstance(error, ScanRefused) else "failed"
+                self._record_scan(context, path, outcome, {"said": error.detail})
+                raise
+            command = verdict.command[:-1]
+            self._record_scan(context, path, "clean", {"command": shlex.join(command), "said": verdict.said})
+            context.emit(LogLine(text=f"{path} is clean, says {shlex.join(command)}"))
+        return f"{len(media.volumes)} scanned and clean, says {shlex.join(command)}"
+
+    def _record_scan(self, context: StepContext, volume: Path, outcome: str, details: dict[str, str]) -> None:
+        self._audit.append(
+            actor=context.actor.name,
+            action="medium.scan",
+            object_=str(volume),
+            outcome=outcome,
+            details={"operation": context.operation_id, **details},
+        )
 
     def _record_overrides(self, context: StepContext, verified: Verified) -> None:
         """Say who let a release in that would have been refused, and why, before anything is done with it."""
@@ -118,7 +170,7 @@ class ImportStep:
                 },
             )
 
-    def _record(self, context: StepContext, verified: Verified) -> None:
+    def _record(self, context: StepContext, verified: Verified, receipts: Path) -> None:
         release = verified.release
         details = {
             "operation": context.operation_id,
@@ -126,6 +178,7 @@ class ImportStep:
             "epoch": str(release.epoch),
             "root_fingerprint": verified.root_fingerprint,
             "medium": ", ".join(map(str, media_paths(context.parameters))),
+            "receipts": str(receipts),
         }
         if verified.approvers_digest is not None:
             details["approved_by"] = ", ".join(verified.approved_by)

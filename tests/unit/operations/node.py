@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from appliance.adapters.host.scanner import SiteScanner
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, open_ledger
 from appliance.config import Paths, Settings
 from appliance.domain.egress import EgressReading
@@ -203,6 +204,7 @@ class TwinNode:
         self.playbooks = TwinPlaybooks()
         self.gateway = TwinGateway(self.paths.ledger)
         self.boot = TwinBoot()
+        self.scanner: SiteScanner | None = None
         self.keyring = Keyring.create(self.root / "keys")
         write_bundle(self.medium, self.keyring)
         root_json = (self.root / "keys/1.root.json").read_bytes()
@@ -228,6 +230,7 @@ class TwinNode:
             simulated=("gpus",),
             boot=self.boot,
             egress=NothingTried(),
+            scanner=self.scanner,
         )
         with management_of(Settings(node_name="llm01", paths=self.paths), world) as management:
             yield management

@@ -67,6 +67,8 @@ def test_an_install_leaves_a_trail_in_the_order_of_its_acts(node: TwinNode) -> N
 
         assert audited(management) == [
             "install started",
+            "evidence-keys.create begun",
+            "evidence-keys.create succeeded",
             "release.import verified",
             "license.terms recorded",
             "license.attest recorded",

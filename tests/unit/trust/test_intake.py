@@ -14,6 +14,8 @@ from appliance.adapters.slots import SlotFolder
 from appliance.domain.audit import AuditEntry, link
 from appliance.domain.events import Event, LogLine
 from appliance.domain.operation import Actor, OperationId, OperationKind
+from appliance.services.custody import Custody
+from appliance.services.site_keys import SiteKeys
 from appliance.services.steps import StepContext
 from appliance.services.steps.intake import ImportPlaces, ImportStep
 from bundles import private_keys
@@ -76,7 +78,14 @@ class Node:
         self.events: list[Event] = []
         self.slots = SlotFolder(folder / "slots")
         places = ImportPlaces(trust=folder / "trust", **self.site.places())
-        self.step = ImportStep(places=places, slots=self.slots, audit=self.audit, clock=SystemClock())  # type: ignore[arg-type]  # what the step asks of a log
+        keys = SiteKeys(folder=folder / "evidence-keys", audit=Audit())  # type: ignore[arg-type]  # what is asked of a log
+        self.step = ImportStep(
+            places=places,
+            slots=self.slots,
+            audit=self.audit,  # type: ignore[arg-type]  # the same
+            clock=SystemClock(),
+            custody=Custody(keys=keys, folder=folder / "receipts", node="llm01"),
+        )
 
     def run(self, medium: Path) -> str:
         return self.step.run(
