@@ -20,6 +20,7 @@ _STREAM: Schema = {"type": "boolean", "default": False, "description": "Answer a
 _STOP: Schema = {"type": "array", "items": _TEXT, "maxItems": 4}
 _EFFORT: Schema = {"enum": ["none", "minimal", "low", "medium", "high", "xhigh"]}
 _OBJECT: Schema = {"type": "object"}
+_EVENT: Schema = {"type": "object", "required": ["data"], "properties": {"event": _STRING, "data": _STRING}}
 _DATA_URL: Schema = {"type": "string", "pattern": "^data:image/", "description": "Nothing is fetched: data: URLs only."}
 
 
@@ -136,7 +137,7 @@ def _json(what: str, schema: Schema) -> Schema:
 def _asked(summary: str, body: Schema, error: str, answer: Schema, *, streams: bool = True) -> Schema:
     whole = _json("The answer", answer)
     if streams:
-        whole["content"]["text/event-stream"] = {"schema": _STRING}
+        whole["content"]["text/event-stream"] = {"schema": _EVENT}
     told = {"$ref": f"#/components/schemas/{error}"}
     return {
         "post": {

@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.fake_engine import MODEL
+
 RECORDED = Path(__file__).parent / "recorded"
 
 
@@ -20,6 +22,7 @@ def recorded(name: str) -> bytes:
 
 
 def recording_of(path: str) -> str:
+    """Name the recording for a path: its first word, and chat's own."""
     return path.removeprefix("/v1/").partition("/")[0]
 
 
@@ -36,6 +39,8 @@ class PlayedEngine:
     async def start(self, socket: Path) -> None:
         app = web.Application()
         app.router.add_post("/v1/{rest:.*}", self._play)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(socket)).start()
@@ -43,6 +48,12 @@ class PlayedEngine:
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "created": 1, "max_model_len": 262144}]})
 
     async def _play(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
