@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -33,11 +33,11 @@ def _asked(check: Check, facts: NodeFacts, release: Release | None) -> Finding:
     )
 
 
-def measured(facts: NodeFacts, meter: DiskMeter | None, medium: Path | None = None) -> NodeFacts:
-    """Return the facts with what the disks give now; without a meter, as they are."""
+def measured(facts: NodeFacts, meter: DiskMeter | None, media: Sequence[Path] = ()) -> NodeFacts:
+    """Return the facts with what the disks and the media give now; without a meter, as they are."""
     if meter is None:
         return facts
-    timings = (meter.state(STATE), None if medium is None else meter.medium(medium))
+    timings = (meter.state(STATE), *map(meter.medium, media))
     return replace(facts, disk_timings=tuple(timing for timing in timings if timing is not None))
 
 

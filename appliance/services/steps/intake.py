@@ -189,8 +189,10 @@ class ImportStep:
 
 
 def media_paths(parameters: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the folders of the media: `medium`, then `volumes`, one a line."""
-    return tuple(Path(line) for line in (parameters["medium"], *parameters.get(VOLUMES, "").splitlines()) if line)
+    """Return the folders of the media: `medium`, then `volumes`, one a line; none where no medium is named."""
+    return tuple(
+        Path(line) for line in (parameters.get("medium", ""), *parameters.get(VOLUMES, "").splitlines()) if line
+    )
 
 
 def _require_release(release: Release) -> None:

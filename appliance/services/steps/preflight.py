@@ -6,6 +6,7 @@ afterwards. A release in a slot was verified when it was imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,14 +15,32 @@ from appliance.domain.preflight import Finding, Judgement, Outcome, judged
 from appliance.ports import AuditLog, DiskMeter, NodeProbe, Slots
 from appliance.services.preflight import evaluate, measured, record_waivers, require_passable
 from appliance.services.steps import StepContext
+from appliance.services.steps.intake import media_paths
+from bundles.errors import ContentMismatch, MediaMissing
 from bundles.layout import open_bundle, peek
 from bundles.release import Release
 
 
-def preflight(probe: NodeProbe, medium: Path | None, *, meter: DiskMeter | None = None) -> tuple[Finding, ...]:
-    """Ask all checks, against the release on `medium` where one is named. Raises MediaMissing, TrustError."""
-    release = None if medium is None else peek(open_bundle(medium))
-    return evaluate(measured(probe.facts(), meter, medium), release)
+def preflight(
+    probe: NodeProbe, medium: Path | None, *, volumes: Sequence[Path] = (), meter: DiskMeter | None = None
+) -> tuple[Finding, ...]:
+    """Ask all checks, against the release on `medium` and `volumes` where one is named.
+
+    Each volume carries the whole manifest, so the first on which it can be read will do. Raises MediaMissing,
+    TrustError.
+    """
+    media = (*(() if medium is None else (medium,)), *volumes)
+    release = _release_on(media)
+    return evaluate(measured(probe.facts(), meter, media), release)
+
+
+def _release_on(media: Sequence[Path]) -> Release | None:
+    for path in media[:-1]:
+        try:
+            return peek(open_bundle(path))
+        except (MediaMissing, ContentMismatch):
+            continue
+    return peek(open_bundle(media[-1])) if media else None
 
 
 class PreflightStep:
@@ -35,10 +54,10 @@ class PreflightStep:
 
     def run(self, context: StepContext) -> str:
         """Ask, judge as the operation's parameters say, and report."""
-        medium = context.parameters.get("medium")
+        media = media_paths(context.parameters)
         found = (
-            preflight(self._probe, Path(medium), meter=self._meter)
-            if medium
+            preflight(self._probe, media[0], volumes=media[1:], meter=self._meter)
+            if media
             else evaluate(measured(self._probe.facts(), self._meter), self._imported())
         )
         findings = judged(found, Judgement.of(context.parameters))

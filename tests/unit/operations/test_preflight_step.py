@@ -13,6 +13,8 @@ from appliance.domain.operation import Actor, OperationKind, OperationRequest, O
 from appliance.domain.preflight import Judgement, Outcome
 from appliance.domain.projection import OperationView
 from appliance.services.management import Management
+from bundles.media.opening import open_media
+from bundles.media.split import lay_out, write_volume
 from tests.unit.operations.node import TwinNode
 
 ACTOR = Actor(name="j.doe", uid=1000)
@@ -60,6 +62,41 @@ def test_provisioning_asks_again_before_it_changes_anything(node: TwinNode) -> N
         assert view.error is not None
         assert view.error.code == "preflight-blocked"
         assert node.playbooks.plays == []
+
+
+def split(node: TwinNode) -> tuple[Path, Path]:
+    """Write the medium as one data volume and one parity volume."""
+    layout = lay_out(open_media([node.medium]), volume_bytes=20 * 10**6, parity=1)
+    data, parity = layout.headers
+    folders = node.root / "data", node.root / "parity"
+    write_volume(layout, data, folders[0])
+    write_volume(layout, parity, folders[1])
+    return folders
+
+
+def test_the_release_is_found_on_any_of_the_volumes(node: TwinNode) -> None:
+    node.probe.seen = replace(node.probe.seen, services=frozenset())
+    data, parity = split(node)
+    (manifest,) = (data / "targets").iterdir()
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"not readable any more")
+    with node.daemon() as management:
+        alone = run(management, OperationKind.IMPORT, medium=str(data))
+        both = run(management, OperationKind.IMPORT, medium=str(data), volumes=str(parity))
+
+        assert alone.error is not None
+        assert (alone.error.code, alone.findings) == ("content-mismatch", ())
+        assert "nothing blocks" in both.steps[0].summary
+        assert len(both.findings) > 20
+
+
+def test_media_are_refused_where_none_of_them_carries_a_release(node: TwinNode) -> None:
+    with node.daemon() as management:
+        nowhere = str(node.root / "nowhere")
+        view = run(management, OperationKind.IMPORT, medium=nowhere, volumes=f"{nowhere}-2")
+
+        assert view.error is not None
+        assert (view.error.code, view.findings) == ("media-missing", ())
 
 
 def test_strict_lets_a_warning_stop_the_operation_before_anything_is_imported(node: TwinNode) -> None:
