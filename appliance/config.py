@@ -11,6 +11,7 @@ for a decision.
                   gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
     [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
     [import]      scan = ["/usr/bin/clamdscan", "--fdpass", "--no-summary"]  # asked about each volume; default: none
+    [plan]        second_admin = false                 # change the node only by a plan that another approved
     [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
 """
 
@@ -44,6 +45,7 @@ _KEYS: dict[str, dict[str, type | GenericAlias]] = {
         "address_leases": bool,
     },
     "hardening": {"ssh": bool},
+    "plan": {"second_admin": bool},
     "import": {"scan": _TEXTS},
     "simulation": {"nvml": str},
 }
@@ -189,6 +191,13 @@ class ImportSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
+    """Whether the node is changed only by a plan that a second administrator approved."""
+
+    second_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FirewallSettings:
     """Who may reach the node and what the node may ask; the default is SSH and gateway for all, and nothing out.
 
@@ -282,6 +291,7 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
         firewall=FirewallSettings(**_frozen(firewall)),
         imports=ImportSettings(**_frozen(tables.get("import", {}))),
+        plan=PlanSettings(**tables.get("plan", {})),
         hardens_ssh=tables.get("hardening", {}).get("ssh", True),
     )
 

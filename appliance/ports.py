@@ -17,7 +17,8 @@ from appliance.domain.events import Event, EventRecord
 from appliance.domain.health import EngineHealth
 from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import DiskTiming, NodeFacts
-from appliance.domain.operation import Actor, OperationId, OperationRequest
+from appliance.domain.operation import Actor, OperationId, OperationRequest, StepName
+from appliance.domain.plan import Plan, PlannedTask
 from appliance.domain.restart import RestartReason
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
@@ -71,7 +72,7 @@ class PlayRequest:
     """What to run: a playbook with variables against an inventory.
 
     `playbooks` is the folder that holds `site.yml`; `inventory` is Ansible's YAML structure;
-    `tags` are the verbs (precheck, install, configure, verify, remove).
+    `tags` are the verbs (precheck, install, configure, verify, remove). `step` is what it is run for.
     """
 
     playbooks: Path
@@ -79,6 +80,7 @@ class PlayRequest:
     inventory: Mapping[str, object]
     variables: Mapping[str, object]
     tags: tuple[str, ...] = ()
+    step: StepName = StepName.PROVISION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,25 @@ class PlaybookRunner(Protocol):
 
         Raises PlaybookFailed with role, task and message; Canceled when asked to stop.
         """
+        ...
+
+    def predict(self, request: PlayRequest, *, emit: Emit, is_canceled: IsCanceled) -> tuple[PlannedTask, ...]:
+        """Say what each task would do, and do nothing.
+
+        Raises PlaybookFailed where the playbook would refuse the node; Canceled when asked to stop.
+        """
+        ...
+
+
+class PlanStore(Protocol):
+    """Plans that were made on this node."""
+
+    def keep(self, plan: Plan) -> None:
+        """Store a plan durably under its digest."""
+        ...
+
+    def plan(self, digest: str) -> Plan:
+        """Return a plan; raises NotFound, or StateUnusable where it is not what its digest says."""
         ...
 
 

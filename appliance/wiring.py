@@ -31,6 +31,7 @@ from appliance.adapters.host.egress_record import EgressRecordFile
 from appliance.adapters.host.posture import probes
 from appliance.adapters.host.scanner import SiteScanner
 from appliance.adapters.nvml import NvmlProbe
+from appliance.adapters.plans import PlanFolder
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.simulated import preload_mock_nvml
 from appliance.adapters.slots import MANIFEST, SlotFolder
@@ -55,6 +56,7 @@ from appliance.services.health import Health, HealthPorts
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
+from appliance.services.plan import Plans
 from appliance.services.posture import Posture
 from appliance.services.readiness import ReadinessProbe
 from appliance.services.scrubbing import Scrubbing
@@ -63,9 +65,11 @@ from appliance.services.steps import Step
 from appliance.services.steps.evidence import CollectStep, SignStep
 from appliance.services.steps.intake import ImportPlaces, ImportStep
 from appliance.services.steps.license import LicenseStep
+from appliance.services.steps.plan import PlanStep
 from appliance.services.steps.preflight import PreflightStep, preflight
 from appliance.services.steps.provision import ProvisionStep, SiteVariables
 from appliance.services.steps.reboot import RebootStep
+from appliance.services.steps.removal import RemovalStep
 from appliance.services.steps.smoke_test import SmokeTestStep
 from appliance.services.steps.start import StartStep
 from bundles.release import KnownAnswer, Release
@@ -132,7 +136,7 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
     database = Database.open(paths.database)
     ledger = LedgerDoor(paths.ledger, world.ledger_owner)
     slots = SlotFolder(paths.slots)
-    audit, register = SqlAuditLog(database, clock), SqlLicenseRegister(database)
+    journal, audit, register = SqlJournal(database), SqlAuditLog(database, clock), SqlLicenseRegister(database)
     readiness = ReadinessProbe(engine=world.engine, services=world.services, known_answer=partial(_known_answer, slots))
     egress = EgressWatch(
         source=world.egress, store=EgressRecordFile(paths.data / "state/egress.json"), audit=audit, clock=clock
@@ -151,6 +155,12 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
         reports=SupportReportFolder(paths.reports),
         readiness=readiness,
         egress=egress,
+        plans=Plans(
+            store=PlanFolder(paths.data / "state/plans"),
+            audit=audit,
+            journal=journal,
+            needs_approval=settings.plan.second_admin,
+        ),
         scrubbing=Scrubbing(slots=slots, record=paths.data / "state/scrub.json", audit=audit, clock=clock),
     )
     readiness.start()
@@ -234,6 +244,7 @@ class _Parts:
     readiness: ReadinessProbe
     egress: EgressWatch
     scrubbing: Scrubbing
+    plans: Plans
 
 
 def _management(parts: _Parts) -> Management:
@@ -251,6 +262,7 @@ def _management(parts: _Parts) -> Management:
             slot=parts.slots.current,
         ),
         operations=operations,
+        plans=parts.plans,
         keys=parts.keys,
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
@@ -280,6 +292,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         ExportPlaces(keys=paths.evidence_keys, work=paths.data / "state/exports"),
         node=parts.settings.node_name,
     )
+    site = SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables)
     provision = ProvisionStep(
         slots=slots,
         probe=world.probe,
@@ -288,6 +301,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         audit=parts.audit,
         site=SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables),
         boot=world.boot,
+        plans=parts.plans,
     )
     return {
         StepName.PREFLIGHT: PreflightStep(world.probe, slots=slots, audit=parts.audit, meter=world.meter),
@@ -313,6 +327,20 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         ),
         StepName.COLLECT: CollectStep(exports),
         StepName.SIGN: SignStep(exports),
+        StepName.PLAN: PlanStep(
+            slots=slots,
+            probe=world.probe,
+            runner=world.runner,
+            boot=world.boot,
+            journal=parts.journal,
+            clock=parts.clock,
+            plans=parts.plans,
+            site=site,
+            node=parts.settings.node_name,
+        ),
+        StepName.REMOVE: RemovalStep(
+            slots=slots, probe=world.probe, runner=world.runner, node=parts.settings.node_name
+        ),
     }
 
 

@@ -28,6 +28,7 @@ from appliance.domain.health import HealthReport
 from appliance.domain.license import Attestation, LicenseStatus
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import OperationId, OperationKind
+from appliance.domain.plan import PlanRecord
 from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding
 from appliance.domain.projection import OperationView
@@ -165,6 +166,16 @@ class ApplianceClient:
     async def _is_over(self, operation_id: OperationId, after: int) -> bool:
         view = await self.operation(operation_id)
         return view.state.ended and view.last_seq <= after
+
+    # -- plans -----------------------------------------------------------------------------------
+
+    async def plan(self, digest: str) -> PlanRecord:
+        """Return a plan; raises NotFound."""
+        return await self._get(f"/v1/plans/{digest}", PlanRecord)
+
+    async def approve_plan(self, digest: str) -> PlanRecord:
+        """Approve another's plan; raises NotFound, NotPermitted."""
+        return _read(await self._ask("POST", f"/v1/plans/{digest}/approval"), PlanRecord)
 
     # -- records -------------------------------------------------------------------------------
 

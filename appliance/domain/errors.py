@@ -3,7 +3,7 @@
 LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ OperatorError        fix and retry                                     exit 2
 │  ├─ RecipeInvalid, SourceFailed, MediaMissing, KeyLocked   bundles.errors
-│  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound
+│  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound, PlanOutdated, PlanNotApproved
 │  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused, QuotaExceeded
 ├─ TrustError           stop, call the publisher                          exit 4
 │  ├─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
@@ -12,7 +12,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 │  └─ TermsNotAccepted, AttestationDue
 ├─ NodeError            fix the machine                                   exit 3
 │  ├─ StoreFull                                      bundles.errors
-│  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed, RestartInVain
+│  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed, RestartInVain, BurnInFailed
 │  └─ LedgerUnavailable, StateUnusable
 ├─ EngineError          see the runbook                                   exit 6
 │  └─ EngineStartFailed, EngineNotReady, EngineLost, GatewayNotReady
@@ -84,6 +84,20 @@ class OperationConflict(OperatorError):
 
     code = "operation-conflict"
     title = "Another operation is unfinished"
+
+
+class PlanOutdated(OperatorError):
+    """What a plan was made from has moved."""
+
+    code = "plan-outdated"
+    title = "The plan no longer holds"
+
+
+class PlanNotApproved(OperatorError):
+    """The site asks for an approved plan, and there is none."""
+
+    code = "plan-not-approved"
+    title = "The plan is not approved"
 
 
 class NotFound(OperatorError):
@@ -159,6 +173,13 @@ class DriverFailed(NodeError):
 
     code = "driver-failed"
     title = "The GPU driver failed"
+
+
+class BurnInFailed(NodeError):
+    """The burn-in did not run to its end, or a device computed wrong."""
+
+    code = "burn-in-failed"
+    title = "The burn-in failed"
 
 
 class PlaybookFailed(NodeError):
@@ -238,10 +259,11 @@ class InternalError(LeewardError):
 
 
 __all__ = [
-    "AttestationDue", "AuditBroken", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid", "DaemonUnreachable",
+    "AttestationDue", "AuditBroken", "BurnInFailed", "Canceled", "ChatRefused", "CommandFailed", "ConfigInvalid",
+    "DaemonUnreachable",
     "DriverFailed", "EngineError", "EngineLost", "EngineNotReady", "EngineStartFailed",
     "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
     "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
-    "OperatorError", "PlaybookFailed", "PreflightBlocked", "QuotaExceeded", "RequestInvalid",
-    "RestartInVain", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
+    "OperatorError", "PlanNotApproved", "PlanOutdated", "PlaybookFailed", "PreflightBlocked", "QuotaExceeded",
+    "RequestInvalid", "RestartInVain", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

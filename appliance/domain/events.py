@@ -119,6 +119,21 @@ class RestartNeeded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMade:
+    """A plan is kept under `digest`, the SHA-256 of its canonical JSON."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAccepted:
+    """The operation's plan holds; from here on the node differs from it by what the operation does."""
+
+    digest: str
+    approved_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     text: str
 
@@ -158,6 +173,8 @@ Event = (
     | FindingReported
     | EvidenceWritten
     | RestartNeeded
+    | PlanMade
+    | PlanAccepted
     | LogLine
     | CancelRequested
     | OperationSucceeded

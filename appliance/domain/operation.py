@@ -20,6 +20,9 @@ class OperationKind(StrEnum):
     IMPORT = "import"
     PROVISION = "provision"
     EXPORT_EVIDENCE = "export-evidence"
+    PLAN = "plan"
+    UNINSTALL = "uninstall"
+    ACCEPTANCE = "acceptance"
 
 
 class OperationState(StrEnum):
@@ -65,6 +68,10 @@ class StepName(StrEnum):
     SMOKE_TEST = "smoke-test"
     COLLECT = "collect"
     SIGN = "sign"
+    PLAN = "plan"
+    REMOVE = "remove"
+    BURN_IN = "burn-in"
+    MEASURE = "measure"
 
 
 STEPS: dict[OperationKind, tuple[StepName, ...]] = {
@@ -86,6 +93,9 @@ STEPS: dict[OperationKind, tuple[StepName, ...]] = {
         StepName.SMOKE_TEST,
     ),
     OperationKind.EXPORT_EVIDENCE: (StepName.COLLECT, StepName.SIGN),
+    OperationKind.PLAN: (StepName.PLAN,),
+    OperationKind.UNINSTALL: (StepName.REMOVE,),
+    OperationKind.ACCEPTANCE: (StepName.BURN_IN, StepName.START, StepName.MEASURE),
 }
 
 
@@ -127,11 +137,14 @@ VOLUMES = "volumes"
 
 PARAMETERS: dict[OperationKind, ParameterNames] = {
     OperationKind.INSTALL: ParameterNames(
-        required=("medium",), optional=(VOLUMES, "attestation", *JUDGEMENT), paths=("medium",)
+        required=("medium",), optional=(VOLUMES, "attestation", "plan", *JUDGEMENT), paths=("medium",)
     ),
     OperationKind.IMPORT: ParameterNames(required=("medium",), optional=(VOLUMES, *JUDGEMENT), paths=("medium",)),
-    OperationKind.PROVISION: ParameterNames(optional=JUDGEMENT),
+    OperationKind.PROVISION: ParameterNames(optional=("plan", *JUDGEMENT)),
     OperationKind.EXPORT_EVIDENCE: ParameterNames(required=("destination",), paths=("destination",)),
+    OperationKind.PLAN: ParameterNames(),
+    OperationKind.UNINSTALL: ParameterNames(required=("node",), optional=("packages", "drivers", "records")),
+    OperationKind.ACCEPTANCE: ParameterNames(optional=("duration_s", "diagnostics_level", "concurrency")),
 }
 
 

@@ -23,6 +23,8 @@ from appliance.domain.events import (
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
+    PlanAccepted,
+    PlanMade,
     Progressed,
     RestartNeeded,
     StepFinished,
@@ -46,6 +48,10 @@ STEP_TITLES: dict[StepName, str] = {
     StepName.SMOKE_TEST: "Ask through the gateway",
     StepName.COLLECT: "Collect the evidence",
     StepName.SIGN: "Sign the evidence",
+    StepName.PLAN: "Try what would change",
+    StepName.REMOVE: "Take Leeward off the node",
+    StepName.BURN_IN: "Load the processors and measure them",
+    StepName.MEASURE: "Measure the engine and write the passport",
 }
 
 
@@ -121,6 +127,8 @@ class OperationView:
     task_counts: TaskCounts = TaskCounts()
     findings: tuple[FindingReported, ...] = ()
     evidence: EvidenceWritten | None = None
+    plan: str = ""
+    """Digest of the plan that was made, or that the operation goes by."""
     log: tuple[str, ...] = ()
     error: ErrorView | None = None
     cancel_requested: bool = False
@@ -178,7 +186,7 @@ def _opened(record: EventRecord) -> OperationView:
     )
 
 
-def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  # noqa: C901, PLR0911  one arm per event
+def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  # noqa: PLR0911  one arm per event
     match event:
         case StepStarted(step=name):
             return replace(_with_step(view, name, _started(name, at)), progress=None)
@@ -192,18 +200,28 @@ def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  #
         case FindingReported(check=check):
             others = tuple(finding for finding in view.findings if finding.check != check)
             return replace(view, findings=(*others, event))
-        case EvidenceWritten():
-            return replace(view, evidence=event)
         case LogLine(text=text):
             return replace(view, log=(*view.log, text)[-LOG_LINES_KEPT:])
+        case OperationResumed():
+            return _resumed(view)
+        case EvidenceWritten() | PlanMade() | PlanAccepted() | CancelRequested() | RestartNeeded():
+            return _noted(view, event)
+        case _:
+            return _ended(view, event, at)
+
+
+def _noted(
+    view: OperationView, event: EvidenceWritten | PlanMade | PlanAccepted | CancelRequested | RestartNeeded
+) -> OperationView:
+    match event:
+        case EvidenceWritten():
+            return replace(view, evidence=event)
+        case PlanMade(digest=digest) | PlanAccepted(digest=digest):
+            return replace(view, plan=digest)
         case CancelRequested():
             return replace(view, cancel_requested=True)
         case RestartNeeded():
             return view
-        case OperationResumed():
-            return _resumed(view)
-        case _:
-            return _ended(view, event, at)
 
 
 def _started(name: StepName, at: datetime) -> StepView:

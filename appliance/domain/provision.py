@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 PLAYBOOK: Final = "site.yml"
+UNINSTALL_PLAYBOOK: Final = "uninstall.yml"
 GROUP: Final = "leeward_nodes"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 """The node's own interpreter: only it has apt's bindings."""

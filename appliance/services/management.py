@@ -22,6 +22,7 @@ from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodePro
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.operations import Operations
+from appliance.services.plan import Plans
 from appliance.services.preflight import measured, record_waivers
 
 
@@ -44,6 +45,7 @@ class Management:
 
     identity: NodeIdentity
     operations: Operations
+    plans: Plans
     keys: Keys
     probe: NodeProbe
     preflight: Callable[[Path | None], tuple[Finding, ...]]

@@ -18,6 +18,8 @@ DOING = {
     OperationKind.IMPORT: "IMPORT",
     OperationKind.PROVISION: "PROVISION",
     OperationKind.EXPORT_EVIDENCE: "EXPORT OF EVIDENCE",
+    OperationKind.PLAN: "PLAN",
+    OperationKind.UNINSTALL: "UNINSTALL",
 }
 ENDED = {
     OperationState.RUNNING: "RUNNING",
@@ -35,6 +37,8 @@ STEP_NAMES = {
     StepName.SMOKE_TEST: "Smoke test",
     StepName.COLLECT: "Collect",
     StepName.SIGN: "Sign",
+    StepName.PLAN: "Plan",
+    StepName.REMOVE: "Removal",
 }
 HARM = {
     StepName.PREFLIGHT: "Nothing was changed on this node.",
@@ -46,6 +50,8 @@ HARM = {
     StepName.SMOKE_TEST: "The node is provisioned; whether it serves is not proven.",
     StepName.COLLECT: "No evidence was written.",
     StepName.SIGN: "No evidence was written.",
+    StepName.PLAN: "Nothing was changed on this node.",
+    StepName.REMOVE: "What is removed is gone, the rest stands; records of the site were not touched.",
 }
 """What a failure of each step leaves behind; every step can be run again (appliance.domain.operation)."""
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.adapters.clock import SystemClock
+from appliance.adapters.plans import PlanFolder
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
@@ -39,6 +40,7 @@ from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
+from appliance.services.plan import Plans
 from appliance.services.steps import StepContext
 
 
@@ -106,20 +108,21 @@ def main(root: Path) -> None:
 
     with alone(paths.database.parent / "leewardd.lock"):
         database = Database.open(paths.database)
-        audit = SqlAuditLog(database, clock)
+        journal, audit = SqlJournal(database), SqlAuditLog(database, clock)
         paths.ledger.parent.mkdir(exist_ok=True)
         create_ledger(paths.ledger, os.getuid(), os.getgid())
         ledger = open_ledger(paths.ledger)
         register = SqlLicenseRegister(database)
         reports = SupportReportFolder(paths.reports)
         operations = Operations(
-            OperationPorts(journal=SqlJournal(database), audit=audit, clock=clock, reports=reports),
+            OperationPorts(journal=journal, audit=audit, clock=clock, reports=reports),
             steps={name: SteeredStep(root, name) for name in StepName},
             node="llm01",
         )
         management = Management(
             identity=NodeIdentity(node="llm01", appliance_version="0", simulated=("gpu",), slot=lambda: None),
             operations=operations,
+            plans=Plans(store=PlanFolder(paths.data / "state/plans"), audit=audit, journal=journal),
             keys=Keys(register=SqlKeyRegister(ledger), audit=audit, clock=clock),
             probe=nothing,
             preflight=nothing.preflight,

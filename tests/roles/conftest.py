@@ -16,6 +16,7 @@ from appliance.domain.provision import PLAYBOOK, SshAccess, ssh_inventory
 from appliance.ports import PlayRequest, PlayResult
 from bundles.sources import SourceContext, make_source
 from tests.lab import Lab, Node
+from tests.roles.inventory_of_node import Seen, seen_on
 from tests.roles.namespaces import inside
 from tests.roles.slot import SLOT, make_slot
 
@@ -35,18 +36,23 @@ class Site:
     inventory: dict[str, object]
     variables: dict[str, object]
     events: list[Event] = field(default_factory=list)
+    before: Seen = field(default_factory=dict)
+    """What the node was before anything was applied."""
 
-    def apply(self, *tags: str, **variables: object) -> PlayResult:
-        """Apply site.yml over SSH; `events` holds what that run told."""
+    def apply(self, *tags: str, playbook: str = PLAYBOOK, until: str = "", **variables: object) -> PlayResult:
+        """Apply a playbook over SSH, to its end or until a task of that name ended; `events` holds what was told."""
         request = PlayRequest(
             playbooks=CHECKOUT / "playbooks",
-            playbook=PLAYBOOK,
+            playbook=playbook,
             inventory=self.inventory,
             variables={**self.variables, **variables},
             tags=tags,
         )
         self.events.clear()
-        return self.runner.run(request, emit=self.events.append, is_canceled=lambda: False)
+        return self.runner.run(request, emit=self.events.append, is_canceled=lambda: self._has_ended(until))
+
+    def _has_ended(self, task: str) -> bool:
+        return any(isinstance(event, TaskFinished) and event.task == task for event in self.events)
 
     def seconds_by_role(self) -> dict[str, float]:
         seconds: dict[str, float] = {}
@@ -88,7 +94,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         node.copy_to(folder / "slot", SLOT_PATH)
         put_appliance(node)
         with inside(node.exec_prefix[-1]):
-            yield site_of(node, folder)
+            site = site_of(node, folder)
+            site.before = seen_on(node)
+            yield site
 
 
 def site_of(node: Node, folder: Path) -> Site:

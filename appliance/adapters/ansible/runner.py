@@ -22,8 +22,11 @@ from uuid import uuid4
 
 import ansible_runner
 
-from appliance.adapters.ansible.translation import Translation
+from appliance.adapters.ansible.prediction import Predictions
+from appliance.adapters.ansible.translation import TaskFailure, Translation
 from appliance.domain.errors import Canceled, PlaybookFailed
+from appliance.domain.events import Progressed
+from appliance.domain.plan import PlannedTask
 from appliance.ports import Emit, IsCanceled, PlayRequest, PlayResult
 
 KEPT_RUNS = 5
@@ -49,24 +52,41 @@ class AnsibleRunner:
         Raises PlaybookFailed with role, task and message; Canceled when asked to stop.
         """
         run = _Run(folder=self._folder, request=request)
-        run.prepare()
-        try:
+        with run.prepared():
             return run.play(emit=emit, is_canceled=is_canceled)
-        finally:
-            run.clean()
+
+    def predict(self, request: PlayRequest, *, emit: Emit, is_canceled: IsCanceled) -> tuple[PlannedTask, ...]:
+        """Try a playbook with `--check --diff`; changes nothing on the node, and emits how far it is.
+
+        Raises PlaybookFailed where a check of the playbook refuses the node; Canceled when asked to stop.
+        """
+        run = _Run(folder=self._folder, request=request, predictions=Predictions())
+        with run.prepared():
+            run.play(emit=lambda event: emit(event) if isinstance(event, Progressed) else None, is_canceled=is_canceled)
+            return run.predicted()
 
 
 class _Run:
     """One run: its files, its environment, its end."""
 
-    def __init__(self, *, folder: Path, request: PlayRequest) -> None:
+    def __init__(self, *, folder: Path, request: PlayRequest, predictions: Predictions | None = None) -> None:
         self._folder = folder
         self._request = request
+        self._predictions = predictions
         self._ident = uuid4().hex
         self._inputs = folder / "inputs" / self._ident
         self._stop_file = self._inputs / "stop"
 
-    def prepare(self) -> None:
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Give the run its files, and take them away after it."""
+        self._prepare()
+        try:
+            yield
+        finally:
+            shutil.rmtree(self._inputs, ignore_errors=True)
+
+    def _prepare(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(self._folder / "inputs", ignore_errors=True)  # of runs that were killed
         self._inputs.mkdir(mode=0o700, parents=True)
@@ -74,18 +94,24 @@ class _Run:
         _write(self._inputs / "variables.json", self._request.variables)
         (self._inputs / "ansible.cfg").write_text("")  # stands for content without one: else the site's would hold
 
-    def clean(self) -> None:
-        shutil.rmtree(self._inputs, ignore_errors=True)
+    def predicted(self) -> tuple[PlannedTask, ...]:
+        """Return what the run in check mode found; raises PlaybookFailed where a check refused."""
+        found = self._predictions or Predictions()
+        if found.refusal is not None:
+            raise _task_failed(found.refusal)
+        return tuple(found.tasks)
 
     def play(self, *, emit: Emit, is_canceled: IsCanceled) -> PlayResult:
         if is_canceled():
             raise _canceled()
-        translation = Translation(total=self._count())
+        translation = Translation(total=self._count(), step=self._request.step)
 
         refused: list[BaseException] = []
 
         def handle(raw: dict[str, Any]) -> bool:
             try:
+                if self._predictions is not None:
+                    self._predictions.take(raw)
                 for event in translation.events(raw):
                     if not refused:
                         emit(event)
@@ -119,6 +145,7 @@ class _Run:
             watcher.join()
 
     def _ansible(self, handle: Callable[[dict[str, Any]], bool]) -> ansible_runner.Runner:
+        trying = "" if self._predictions is None else " --check --diff -v"
         return ansible_runner.run(
             private_data_dir=str(self._folder),
             project_dir=str(self._request.playbooks),
@@ -126,7 +153,7 @@ class _Run:
             rotate_artifacts=KEPT_RUNS,
             playbook=self._request.playbook,
             inventory=str(self._inputs / "inventory.json"),
-            cmdline=f"--extra-vars @{self._inputs / 'variables.json'}",
+            cmdline=f"--extra-vars @{self._inputs / 'variables.json'}{trying}",
             tags=",".join(self._request.tags) or None,
             envvars=self._environment(),
             suppress_env_files=True,  # else they are written down and reused by the next run
@@ -153,11 +180,7 @@ class _Run:
                 detail=f"ansible-playbook ended with status {runner.rc} before any task failed. It said: {tail}",
                 remedy="Import the release again, then run `leeward provision`.",
             )
-        where = f"role {failure.role}, task {failure.task!r}" if failure.role else f"task {failure.task!r}"
-        return PlaybookFailed(
-            detail=f"{where}, on {failure.host}: {failure.message}",
-            remedy="Mend what the message names, then run `leeward provision`; it goes on where this ended.",
-        )
+        return _task_failed(failure)
 
     def _count(self) -> int:
         """Return how many tasks Ansible lists; zero where it cannot, as the play itself then says why."""
@@ -202,6 +225,14 @@ class _Run:
 def _write(path: Path, value: Mapping[str, object]) -> None:
     path.touch(mode=0o600)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _task_failed(failure: TaskFailure) -> PlaybookFailed:
+    where = f"role {failure.role}, task {failure.task!r}" if failure.role else f"task {failure.task!r}"
+    return PlaybookFailed(
+        detail=f"{where}, on {failure.host}: {failure.message}",
+        remedy="Mend what the message names, then run `leeward provision`; it goes on where this ended.",
+    )
 
 
 def _never() -> bool:

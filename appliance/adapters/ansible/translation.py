@@ -38,6 +38,7 @@ class Translation:
     """
 
     total: int
+    step: StepName = StepName.PROVISION
     done: int = 0
     failure: TaskFailure | None = None
     stats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -49,13 +50,13 @@ class Translation:
         data = raw.get("event_data", {})
         self.started = True
         if kind in _STARTED:
-            yield TaskStarted(role=data.get("role", ""), task=_task(data))
+            yield TaskStarted(role=data.get("role", ""), task=task_name(data))
             yield self._progress(data)
             self.done += 1
         elif kind in _FINISHED:
             yield from self._finished(kind, data)
         elif kind in {"warning", "error"} and raw.get("stdout"):
-            yield LogLine(text=_shortened(raw["stdout"]))
+            yield LogLine(text=shortened(raw["stdout"]))
         elif kind == "playbook_on_stats":
             self.stats = {key: value for key, value in data.items() if isinstance(value, dict)}
             if not self._sum("failures", "dark"):
@@ -74,22 +75,23 @@ class Translation:
 
     def _progress(self, data: Mapping[str, Any], *, at_end: bool = False) -> Progressed:
         self.total = self.done if at_end else max(self.total, self.done + 1)
-        return Progressed(
-            step=StepName.PROVISION, label=_label(data), done=self.done, total=self.total, unit=Unit.TASKS
-        )
+        return Progressed(step=self.step, label=_label(data), done=self.done, total=self.total, unit=Unit.TASKS)
 
     def _finished(self, kind: str, data: Mapping[str, Any]) -> Iterator[Event]:
         outcome = _outcome(kind, data)
         yield TaskFinished(
-            role=data.get("role", ""), task=_task(data), outcome=outcome, duration_s=float(data.get("duration") or 0.0)
+            role=data.get("role", ""),
+            task=task_name(data),
+            outcome=outcome,
+            duration_s=float(data.get("duration") or 0.0),
         )
         if outcome in {TaskOutcome.FAILED, TaskOutcome.IGNORED}:
-            message = _message(data.get("res", {}))
-            yield LogLine(text=f"{_label(data)}: {message}")
+            said = message(data.get("res", {}))
+            yield LogLine(text=f"{_label(data)}: {said}")
             if outcome is TaskOutcome.FAILED:
                 # The last failure is the one that ended the play: a rescued one is followed by others.
                 self.failure = TaskFailure(
-                    role=data.get("role", ""), task=_task(data), host=data.get("host", ""), message=message
+                    role=data.get("role", ""), task=task_name(data), host=data.get("host", ""), message=said
                 )
 
     def _sum(self, *keys: str) -> int:
@@ -104,16 +106,17 @@ def _outcome(kind: str, data: Mapping[str, Any]) -> TaskOutcome:
     return TaskOutcome.IGNORED if data.get("ignore_errors") else TaskOutcome.FAILED
 
 
-def _task(data: Mapping[str, Any]) -> str:
+def task_name(data: Mapping[str, Any]) -> str:
+    """Return a task's name."""
     return str(data.get("task") or "unnamed task")
 
 
 def _label(data: Mapping[str, Any]) -> str:
     role = data.get("role")
-    return f"{role}: {_task(data)}" if role else _task(data)
+    return f"{role}: {task_name(data)}" if role else task_name(data)
 
 
-def _message(result: Mapping[str, Any]) -> str:
+def message(result: Mapping[str, Any]) -> str:
     """Return what a person needs of a failed module's result: its message and what the command said.
 
     A loop's own message says only that items failed, so the first failed item speaks.
@@ -122,14 +125,15 @@ def _message(result: Mapping[str, Any]) -> str:
         return "the output is withheld, as it may hold a secret (no_log)"
     for item in result.get("results", ()):
         if isinstance(item, dict) and item.get("failed"):
-            return _message(item)
+            return message(item)
     said = [str(result.get("msg", "")).strip(), str(result.get("stderr") or result.get("stdout") or "").strip()]
-    return _shortened(": ".join(part for part in said if part) or "the module gave no message")
+    return shortened(": ".join(part for part in said if part) or "the module gave no message")
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str, most: int = MAX_MESSAGE_CHARACTERS) -> str:
+    """Return beginning and end of a text that is longer than `most` characters."""
     text = text.strip()
-    if len(text) <= MAX_MESSAGE_CHARACTERS:
+    if len(text) <= most:
         return text
-    half = MAX_MESSAGE_CHARACTERS // 2
+    half = most // 2
     return f"{text[:half]} ... {text[-half:]}"

@@ -36,9 +36,11 @@ VERBS: dict[str, str] = {
     "key": f"{_HERE}.records:key",
     "license": f"{_HERE}.records:license_",
     "operations": f"{_HERE}.operations:operations",
+    "plan": f"{_HERE}.plan:plan",
     "preflight": f"{_HERE}.node:preflight",
     "provision": f"{_HERE}.operations:provision",
     "status": f"{_HERE}.node:status",
+    "uninstall": f"{_HERE}.removal:uninstall",
     "usage": f"{_HERE}.usage:usage",
 }
 

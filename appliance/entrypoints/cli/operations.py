@@ -24,6 +24,7 @@ Verb = TypeVar("Verb")
 STATEMENT_FIELDS = ("band", "legal_entity", "signatory", "role")
 following = click.option("--follow/--no-follow", "is_followed", default=True, help="Show it until it ends.")
 medium_option = click.option("--medium", metavar="DIR", help="Folder where the medium is mounted.")
+plan_option = click.option("--plan", metavar="DIGEST", help="Go on only if this plan still holds.")
 volumes_option = click.option(
     "--volume", "volumes", metavar="DIR", multiple=True, help="Folder of a further volume of the set; again for more."
 )
@@ -41,6 +42,7 @@ volumes_option = click.option(
 @click.option("--legal-entity", help="Company that the statement is for.")
 @click.option("--signatory", help="Who makes the statement.")
 @click.option("--role", help="The signatory's role in the company.")
+@plan_option
 @judging
 @following
 @as_json
@@ -49,6 +51,7 @@ def install(
     answers: Path | None,
     medium: str | None,
     volumes: tuple[str, ...],
+    plan: str | None,
     is_strict: bool,
     waived: tuple[str, ...],
     reasons: tuple[str, ...],
@@ -63,10 +66,10 @@ def install(
     words = {field: statement["attest_band" if field == "band" else field] for field in STATEMENT_FIELDS}
     made = {**given.pop("attestation", {}), **{field: word for field, word in words.items() if word}}
     judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
-    parameters = {**_media(given.get("medium"), volumes), **judgement}
+    parameters = {**_media(given.get("medium"), volumes), **judgement, **_by(plan)}
     if made:
         parameters["attestation"] = json.dumps(made, ensure_ascii=False)
-    return _start(OperationKind.INSTALL, parameters, is_followed=is_followed, is_json=is_json)
+    return start(OperationKind.INSTALL, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.command("import")
@@ -88,19 +91,26 @@ def import_(
     """Verify a release and copy it into the store; activates nothing."""
     judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
     parameters = {**_media(medium, volumes), **judgement}
-    return _start(OperationKind.IMPORT, parameters, is_followed=is_followed, is_json=is_json)
+    return start(OperationKind.IMPORT, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.command()
+@plan_option
 @judging
 @following
 @as_json
 def provision(
-    *, is_strict: bool, waived: tuple[str, ...], reasons: tuple[str, ...], is_followed: bool, is_json: bool
+    *,
+    plan: str | None,
+    is_strict: bool,
+    waived: tuple[str, ...],
+    reasons: tuple[str, ...],
+    is_followed: bool,
+    is_json: bool,
 ) -> int:
     """Bring the node into the state that the imported release asks for, and serve it."""
-    parameters = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
-    return _start(OperationKind.PROVISION, parameters, is_followed=is_followed, is_json=is_json)
+    parameters = {**judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons), **_by(plan)}
+    return start(OperationKind.PROVISION, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.group()
@@ -115,7 +125,7 @@ def export() -> None:
 def evidence(*, destination: str, is_followed: bool, is_json: bool) -> int:
     """Write signed evidence for an auditor: usage, licence records, audit log, what ran when."""
     parameters = {"destination": _absolute(destination)}
-    return _start(OperationKind.EXPORT_EVIDENCE, parameters, is_followed=is_followed, is_json=is_json)
+    return start(OperationKind.EXPORT_EVIDENCE, parameters, is_followed=is_followed, is_json=is_json)
 
 
 @click.command()
@@ -140,7 +150,7 @@ def operations(*, operation_id: str | None, is_json: bool) -> None:
 @as_json
 def follow(*, operation_id: str, is_json: bool) -> int:
     """Show an operation from its beginning until it ends; leaving does not stop it."""
-    return _ended(call(lambda client: _followed(client, OperationId(operation_id), is_json=is_json)), is_json=is_json)
+    return ended(call(lambda client: followed(client, OperationId(operation_id), is_json=is_json)), is_json=is_json)
 
 
 @click.command()
@@ -157,22 +167,25 @@ def cancel(*, operation_id: str, is_json: bool) -> None:
         click.echo(f"Operation {view.id} stops at its next safe point.")
 
 
-def _start(kind: OperationKind, parameters: dict[str, str], *, is_followed: bool, is_json: bool) -> int:
+def start(kind: OperationKind, parameters: dict[str, str], *, is_followed: bool, is_json: bool) -> int:
+    """Start an operation and follow it where that is asked; returns the exit status."""
+
     async def started(client: ApplianceClient) -> OperationView:
         view = await client.start(kind, parameters)
         if not is_json:
             click.echo(f"Operation {view.id}. It goes on without you; come back with `leeward follow {view.id}`.")
-        return await _followed(client, view.id, is_json=is_json) if is_followed else view
+        return await followed(client, view.id, is_json=is_json) if is_followed else view
 
     view = call(started)
     if not is_followed:
         if is_json:
             say(view)
         return 0
-    return _ended(view, is_json=is_json)
+    return ended(view, is_json=is_json)
 
 
-async def _followed(client: ApplianceClient, operation_id: OperationId, *, is_json: bool) -> OperationView:
+async def followed(client: ApplianceClient, operation_id: OperationId, *, is_json: bool) -> OperationView:
+    """Print an operation until it ends."""
     printer = LinePrinter()
     async for record in client.follow(operation_id):
         lines = printer.lines(record)
@@ -184,7 +197,7 @@ async def _followed(client: ApplianceClient, operation_id: OperationId, *, is_js
     return printer.view or await client.operation(operation_id)
 
 
-def _ended(view: OperationView, *, is_json: bool) -> int:
+def ended(view: OperationView, *, is_json: bool) -> int:
     """Say what must be said last; returns the exit status."""
     if view.state is OperationState.SUCCEEDED:
         if is_json and view.evidence is not None:
@@ -216,6 +229,10 @@ def _media(medium: str | None, volumes: tuple[str, ...]) -> dict[str, str]:
     """Return the parameters that name media."""
     more = {VOLUMES: "\n".join(map(_absolute, volumes))} if volumes else {}
     return {"medium": _absolute(medium), **more}
+
+
+def _by(plan: str | None) -> dict[str, str]:
+    return {} if plan is None else {"plan": plan}
 
 
 def _absolute(path: str | None) -> str:

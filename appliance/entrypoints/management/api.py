@@ -39,6 +39,8 @@ WHO_MAY_START: dict[OperationKind, frozenset[Role]] = {
     OperationKind.IMPORT: ADMIN,
     OperationKind.PROVISION: ADMIN,
     OperationKind.EXPORT_EVIDENCE: frozenset({Role.ADMIN, Role.AUDITOR}),
+    OperationKind.PLAN: ADMIN,
+    OperationKind.UNINSTALL: ADMIN,
 }
 
 
@@ -170,6 +172,14 @@ def _add_operation_routes(app: FastAPI, management: Management) -> None:
         require(caller, WHO_MAY_START[body.kind])
         request = OperationRequest(kind=body.kind, parameters=body.parameters)
         return _say(operations.start(request, caller.actor), status=202)
+
+    @app.get("/v1/plans/{digest}", dependencies=READING)
+    def plan(digest: str) -> Response:
+        return _say(management.plans.show(digest))
+
+    @app.post("/v1/plans/{digest}/approval")
+    def approve(digest: str, caller: Admin) -> Response:
+        return _say(management.plans.approve(digest, caller.actor), status=201)
 
     @app.get("/v1/operations", dependencies=READING)
     def listed(limit: Limit = 100) -> Response:

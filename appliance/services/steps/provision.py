@@ -1,5 +1,6 @@
 """Step `provision`: the play brings the node into the state that a release asks for; then it is current.
 
+    admit the plan                     where one is named or asked for: nothing that it was made from has moved
     run the play                       puts down units that name the slot; restarts nothing of the engine
     make the ledger                    empty, or brought up to date; no record changes
     point `current` at the slot        one rename; `next` is dropped after it
@@ -28,6 +29,7 @@ from appliance.domain.node import NodeFacts
 from appliance.domain.provision import PLAYBOOK, local_inventory
 from appliance.domain.restart import RestartReason
 from appliance.ports import AuditLog, NodeBoot, NodeProbe, PlaybookRunner, PlayRequest, Slots
+from appliance.services.plan import Plans, basis_of
 from appliance.services.steps import StepContext
 from bundles.release import Device, Release
 
@@ -70,7 +72,10 @@ def play_variables(
 
 
 class ProvisionStep:
-    """Runs the slot's own playbooks. Raises PlaybookFailed, Misfit, NotFound, LedgerUnavailable, Canceled."""
+    """Runs the slot's own playbooks.
+
+    Raises PlaybookFailed, Misfit, NotFound, PlanOutdated, PlanNotApproved, LedgerUnavailable, Canceled.
+    """
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class ProvisionStep:
         audit: AuditLog,
         site: SiteVariables,
         boot: NodeBoot,
+        plans: Plans,
     ) -> None:
         self._slots = slots
         self._probe = probe
@@ -90,6 +96,7 @@ class ProvisionStep:
         self._audit = audit
         self._site = site
         self._boot = boot
+        self._plans = plans
 
     def run(self, context: StepContext) -> str:
         """Play, then switch."""
@@ -100,6 +107,7 @@ class ProvisionStep:
         if not is_driver_to_come:  # GPUs that wait for the release's own driver cannot be counted before the play
             fit(release, facts)
         variables = play_variables(release, PurePosixPath(path), facts, self._site)
+        self._plans.admit(context, basis_of(release, facts, variables))
         play = PlayRequest(
             playbooks=path / "playbooks",
             playbook=PLAYBOOK,
