@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundles.cli.voice import FILE, FOLDER, Voice, speaking
+from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, secrets, speaking
 from bundles.errors import InventoryInvalid
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ DATA = Path("/var/lib/leeward")
 @click.option("--store", type=FOLDER, default=DATA / "store", show_default=True)
 @click.option("--slots", type=FOLDER, default=DATA / "slots", show_default=True)
 @click.option("--keys", "keys_folder", type=FOLDER, default=DATA / "evidence-keys", show_default=True)
+@SECRETS
 @speaking
 def inventory_command(
     voice: Voice,
@@ -40,16 +41,20 @@ def inventory_command(
     store: Path,
     slots: Path,
     keys_folder: Path,
+    secret_descriptor: int | None,
 ) -> None:
     """Say what this node's store holds, signed with its evidence key. Reads every byte, changes nothing."""
-    from bundles.delta.blocks import to_blocks  # noqa: PLC0415  only what this command needs
+    from tuf.api.metadata import Targets  # noqa: PLC0415  only what this command needs
+
+    from bundles.delta.blocks import to_blocks  # noqa: PLC0415  the same
     from bundles.delta.inventory import sign_inventory  # noqa: PLC0415  the same
     from bundles.delta.take import take_inventory  # noqa: PLC0415  the same
     from bundles.keys import Keyring  # noqa: PLC0415  the same
 
     if not (out or blocks or qr):
         raise click.UsageError("say where it goes: --out FILE, --blocks or --qr")
-    keyring = Keyring.load(keys_folder)
+    keyring = Keyring.load(keys_folder, secret=secrets(secret_descriptor))
+    keyring.signers(Targets.type)  # a passphrase is asked for before hours of reading, not after
     now = datetime.now(UTC).replace(microsecond=0)
     taken = take_inventory(store=store, slots=slots, node=node, now=now, progress=voice.progress)
     voice.end_progress()

@@ -113,7 +113,7 @@ def chunk_collector(entry: FileEntry, chunks: list[Chunk], meter: Meter) -> Call
 def sign_inventory(inventory: Inventory, keyring: Keyring) -> bytes:
     """Return the file of an inventory: a DSSE envelope, signed by the keyring's targets role.
 
-    Raises SignatureRefused where the keyring lacks the keys.
+    Raises SignatureRefused where the keyring lacks the keys, KeyLocked.
     """
     envelope = Envelope(codec.canonical_json(codec.to_plain(inventory)), PAYLOAD_TYPE, {})
     for signer in keyring.signers(Targets.type):

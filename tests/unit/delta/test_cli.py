@@ -111,6 +111,32 @@ def test_codes_are_drawn(installed: Journey, site_keys: Path) -> None:
     assert "\u2588" in drawn.output or "\u2580" in drawn.output
 
 
+def test_an_encrypted_keyring_is_opened_with_a_passphrase_before_anything_is_read(
+    installed: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundles.private_keys.ROUNDS", 1000)
+    keys = Keyring.create(tmp_path / "locked-keys", passphrase="correct horse", now=NOW).directory  # noqa: S106  a test's
+    out = tmp_path / "inventory.json"
+    (tmp_path / "right").write_text("correct horse\n")
+    (tmp_path / "wrong").write_text("battery staple\n")
+    command = ["inventory", *places(installed, keys), "--out", out]
+
+    with (tmp_path / "right").open() as secret:
+        opened = run(*command, "--passphrase-fd", str(secret.fileno()))
+    signed = out.read_bytes() if out.exists() else b""
+    out.unlink(missing_ok=True)
+    monkeypatch.setattr("bundles.delta.take.take_inventory", lambda **_options: pytest.fail("the store was read"))
+    with (tmp_path / "wrong").open() as secret:
+        refused = run(*command, "--passphrase-fd", str(secret.fileno()))
+    alone = run(*command)
+
+    assert opened.exit_code == 0, opened.output
+    assert b"signatures" in signed
+    assert (refused.exit_code, alone.exit_code) == (2, 2)
+    assert "--passphrase-fd" in alone.output
+    assert not out.exists()
+
+
 def test_an_inventory_must_go_somewhere(installed: Journey, site_keys: Path) -> None:
     assert run("inventory", *places(installed, site_keys)).exit_code == 2
 
