@@ -126,6 +126,22 @@ def manifest_bytes(bundle: Bundle) -> bytes:
     return content
 
 
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """Return up to `limit` bytes of a file that lies on a medium, but in none of its folders.
+
+    Raises ContentMismatch where it is not a regular file, FileNotFoundError, MediaMissing.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = _open_regular(path.name, folder, str(path))
+    finally:
+        os.close(folder)
+    try:
+        return read_at(descriptor, limit, 0, str(path))
+    finally:
+        os.close(descriptor)
+
+
 def parts(entry: FileEntry) -> tuple[Part, ...]:
     """Return the parts that carry a file; an empty file has none."""
     return tuple(

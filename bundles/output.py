@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundles.errors import OutputOccupied, StoreFull
-from bundles.layout import METADATA
+from bundles.layout import FOLDERS, METADATA, VOLUME
 from bundles.transfer import fsync_folder
+
+_OF_A_BUNDLE = frozenset({*FOLDERS, VOLUME, "bootstrap", "READ-ME-FIRST.txt"})
 
 
 @contextmanager
@@ -54,10 +56,13 @@ def _check_output(out: Path) -> None:
         replaced.rename(out)
     if not out.exists():
         return
-    ours = out.is_dir() and (not any(out.iterdir()) or (out / METADATA / "timestamp.json").is_file())
-    if not ours:
+    if not out.is_dir():
+        raise OutputOccupied(detail=f"{out} is not a folder", remedy="Name a new or empty folder.")
+    found = {path.name for path in out.iterdir()}
+    others = sorted(found - _OF_A_BUNDLE)
+    if others or (found and not (out / METADATA / "timestamp.json").is_file()):
         raise OutputOccupied(
-            detail=f"{out} holds something that is not a bundle",
+            detail=f"{out} holds something that is not a bundle" + (f": {', '.join(others[:5])}" if others else ""),
             remedy="Name a new or empty folder, or one with a bundle that may be replaced.",
         )
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from bundles import codec
 from bundles.approval import Action, ApprovalFolder, Signed, check_import, overrides
@@ -46,7 +46,7 @@ from bundles.refresh import BEGINNING, ROOT_HISTORY, refresh
 from bundles.refusal import RoleEvidence, check_post_quantum, refusals_of_tuf
 from bundles.release import Release, release_from_bytes
 from bundles.roots import CALL, follow_roots, read_root, same_root
-from bundles.trust_state import ANCHOR, State, StateFolder
+from bundles.trust_state import ANCHOR, RESTORE, State, StateFolder
 
 POLICY = "policy.json"
 _OVERRIDES: Mapping[type[LeewardError], Action] = {
@@ -376,13 +376,13 @@ def _advanced(policy: Policy | None, release: Release, reference: datetime) -> P
 
 
 def _policy(state: State) -> Policy | None:
-    content = state.files.get(POLICY)
-    if content is None:
+    together = {POLICY, *(f"{role}.json" for role in (Timestamp.type, Snapshot.type, Targets.type))}
+    lost = together - state.files.keys()
+    if lost == together:
         return None
+    if lost:
+        raise TrustRootMissing(detail=f"the trusted state lacks {', '.join(sorted(lost))}", remedy=RESTORE)
     try:
-        return codec.from_plain(codec.parse_json(content), Policy)
+        return codec.from_plain(codec.parse_json(state.files[POLICY]), Policy)
     except codec.CodecError as error:
-        raise TrustRootMissing(
-            detail=f"{POLICY} of the trusted state is damaged: {error}",
-            remedy="Restore /var/lib/leeward/trust from a backup; do not anchor anew without the publisher's paper.",
-        ) from error
+        raise TrustRootMissing(detail=f"{POLICY} of the trusted state is damaged: {error}", remedy=RESTORE) from error

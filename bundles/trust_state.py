@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundles.counter import Counter
-from bundles.errors import RollbackRefused
+from bundles.errors import RollbackRefused, TrustRootMissing
 from bundles.transfer import fsync_folder
 
 ANCHOR = "anchor.root.json"
@@ -31,6 +31,8 @@ CURRENT = "current"
 STATES = "states"
 COUNT = "count"
 _LOCK = ".lock"
+RESTORE = "Restore /var/lib/leeward/trust from a backup; do not anchor anew without the publisher's paper."
+"""What to do about a damaged state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,14 @@ class StateFolder:
         fsync_folder(self.path)
 
     def state(self) -> State:
-        """Return the generation that counts."""
+        """Return the generation that counts. Raises TrustRootMissing where it is lost."""
         current = self._current()
         if current is None:
             return State(generation=0, files={})
-        return State(generation=int(current.name), files=dict(gather(current)))
+        files = dict(gather(current))
+        if not files:  # no generation is empty: to go on as if it were the first would forget what was accepted
+            raise TrustRootMissing(detail=f"{current}, which counts, is lost or empty", remedy=RESTORE)
+        return State(generation=int(current.name), files=files)
 
     def checked_state(self) -> State:
         """Return the generation that counts, once the TPM agrees that it is the newest.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundles.cli.voice import FILE, FOLDER, Voice, grouped, speaking
+from bundles.cli.voice import FILE, FOLDER, Voice, grouped, one_line, speaking
 from bundles.errors import ContentMismatch, LeewardError, MediaMissing, TrustRootMissing
 
 if TYPE_CHECKING:
@@ -115,13 +115,14 @@ def _bind(voice: Voice, store: TrustStore) -> None:
 
 def _roots_in(folder: Path) -> list[bytes]:
     """Return the roots in a folder, or in the `metadata/` of a medium."""
-    from bundles.layout import METADATA  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.layout import METADATA, read_regular  # noqa: PLC0415  keeps `inspect` quick
+    from bundles.refusal import MAX_ROOT_BYTES  # noqa: PLC0415  the same
 
     place = folder / METADATA if (folder / METADATA).is_dir() else folder
     found = sorted(place.glob("*.root.json"), key=lambda path: (len(path.name), path.name))
     if not found:
         raise MediaMissing(detail=f"{place} holds no N.root.json", remedy="Name the folder that holds the roots.")
-    return [_root_bytes(path) for path in found]
+    return [read_regular(path, limit=MAX_ROOT_BYTES + 1) for path in found]
 
 
 def _root_bytes(path: Path) -> bytes:
@@ -145,10 +146,9 @@ def _verify(
     from bundles.verify import verify_content  # noqa: PLC0415  the same
 
     opened = open_media(media)
-    with _trust(opened.bundle, root_file, root_fingerprint, state) as trust:
+    with trust_of(opened.bundle, root_file, root_fingerprint, state) as trust:
         verified = opened.check(trust, now=datetime.now(UTC))
-    _tell_evidence(voice, verified)
-    _describe(voice, verified.release)
+    tell_verified(voice, verified)
     delta = open_delta(opened.bundle, store) if opened.is_plain else None
     content = delta or opened.blobs(verified.release)
     difference = verify_content(content, verified.release, progress=voice.progress)
@@ -166,8 +166,13 @@ def _verify(
     )
 
 
+def tell_verified(voice: Voice, verified: Verified) -> None:
+    """Say what was required and what was found, then what the bundle is."""
+    _tell_evidence(voice, verified)
+    _describe(voice, verified.release)
+
+
 def _tell_evidence(voice: Voice, verified: Verified) -> None:
-    """Say what was required and what was found."""
     voice.say(f"Trusted root: {grouped(verified.root_fingerprint)}", "root", fingerprint=verified.root_fingerprint)
     for role in verified.roles:
         voice.say(
@@ -195,7 +200,7 @@ def _tell_evidence(voice: Voice, verified: Verified) -> None:
         voice.say(f"  approved here by {names}", "approved", by=verified.approved_by)
     for one in verified.overrides:
         voice.say(
-            f"  {one.approval.action.upper()} by {one.approver}: {one.approval.reason}",
+            f"  {one.approval.action.upper()} by {one.approver}: {one_line(one.approval.reason)}",
             "override",
             action=one.approval.action,
             by=one.approver,
@@ -219,7 +224,7 @@ def _describe(voice: Voice, release: Release) -> None:
     )
     if release.engine and release.requirements:
         voice.say(
-            f"  engine {release.engine.kind} {release.engine.version} on {release.engine.device}, "
+            f"  engine {one_line(release.engine.kind)} {one_line(release.engine.version)} on {release.engine.device}, "
             f"{release.requirements.gpus} GPUs",
             "engine",
             kind=release.engine.kind,
@@ -229,7 +234,7 @@ def _describe(voice: Voice, release: Release) -> None:
         )
     for entry in release.licenses:
         voice.say(
-            f"  licence {entry.spdx_id} for {entry.applies_to}",
+            f"  licence {one_line(entry.spdx_id)} for {one_line(entry.applies_to)}",
             "license",
             spdx_id=entry.spdx_id,
             applies_to=entry.applies_to,
@@ -237,7 +242,9 @@ def _describe(voice: Voice, release: Release) -> None:
 
 
 @contextmanager
-def _trust(opened: Bundle, root_file: Path | None, fingerprint: str | None, state: Path | None) -> Iterator[TrustStore]:
+def trust_of(
+    opened: Bundle, root_file: Path | None, fingerprint: str | None, state: Path | None
+) -> Iterator[TrustStore]:
     """Give the trust store to judge by: a site's own, or one for this run only."""
     from bundles.digest import sha256_hex  # noqa: PLC0415  keeps `inspect` quick
     from bundles.layout import METADATA  # noqa: PLC0415  the same

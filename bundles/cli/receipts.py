@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, secrets, speaking
+from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, harmless, one_line, secrets, speaking
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Root
@@ -99,10 +99,11 @@ def list_command(voice: Voice, folder: Path, root_files: tuple[Path, ...], mediu
     found = ReceiptFolder(folder).read(_roots(root_files), release=release)
     for number, one in enumerate(found, start=1):
         hop = one.receipt
+        who = one_line(f"{hop.by}{f', {hop.place}' if hop.place else ''}")
         voice.say(
-            f"{number:3d}  {hop.at:%Y-%m-%d %H:%M}  {hop.act:<8}  {hop.by}{f', {hop.place}' if hop.place else ''}  "
+            f"{number:3d}  {hop.at:%Y-%m-%d %H:%M}  {hop.act:<8}  {who}  "
             f"{' '.join(hop.volumes)}  signed by {', '.join(one.signed_by)} of {hop.root[:16]}"
-            f"{f'  {hop.said}' if hop.said else ''}",
+            f"{f'  {harmless(hop.said)}' if hop.said else ''}",
             "receipt",
             number=number,
             act=hop.act,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bundles.cli.voice import FOLDER, Voice, speaking
+from bundles.cli.voice import FOLDER, Voice, harmless, speaking
 from bundles.errors import MediaMissing
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -45,4 +45,4 @@ def sbom_command(voice: Voice, medium: Path, *, notices: bool, out: Path | None)
         out.write_bytes(content)
         voice.say(f"{path}: {entry.size_bytes:,} bytes in {out}", "sbom", path=path, file=str(out))
     else:
-        voice.say(content.decode("utf-8").rstrip("\n"), "sbom", path=path, text=content.decode("utf-8"))
+        voice.say(harmless(content.decode("utf-8").rstrip("\n")), "sbom", path=path, text=content.decode("utf-8"))

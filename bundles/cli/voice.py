@@ -67,7 +67,7 @@ class Voice:
         if self._as_json:
             self.say("", "error", code=error.code, title=error.title, detail=error.detail, remedy=error.remedy)
         else:
-            click.echo(f"{error.title}.\n  {error.detail}\n  What to do: {error.remedy}", err=True)
+            click.echo(f"{error.title}.\n  {harmless(error.detail)}\n  What to do: {harmless(error.remedy)}", err=True)
         if verdict:
             self.say(verdict, "verdict", verified=False)
         raise SystemExit(error.exit_status)
@@ -157,6 +157,18 @@ def _lines(descriptor: int) -> Iterator[str]:
             remedy="Open it for the command, as in `--passphrase-fd 3 3<secret`.",
         ) from error
     return iter(content.decode("utf-8", "surrogateescape").splitlines())
+
+
+def harmless(text: str) -> str:
+    """Return text of unknown origin so that it cannot steer a terminal; lines and tabs stay."""
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def one_line(text: str) -> str:
+    """The same for what stands within a line: it cannot begin another one, which might pass for our own."""
+    return harmless(text).replace("\n", "\\n").replace("\t", " ")
 
 
 def grouped(fingerprint: str) -> str:

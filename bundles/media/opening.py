@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bundles.blobs import Blobs, MediumBlobs
-from bundles.errors import ContentMismatch, MediaMissing, SignatureRefused, VolumeForeign
+from bundles.errors import ContentMismatch, MediaMissing, ReleaseInvalid, SignatureRefused, VolumeForeign
 from bundles.layout import RELEASE_SUFFIX, TARGETS, Bundle, open_bundle
 from bundles.media.header import read_header
 from bundles.media.reader import MediaBlobs, Volume
@@ -44,7 +44,7 @@ class Media:
         for volume in self.volumes[:-1]:
             try:
                 return trust.check(volume.bundle, now=now)
-            except (SignatureRefused, ContentMismatch, MediaMissing):
+            except (SignatureRefused, ContentMismatch, MediaMissing, ReleaseInvalid):  # rot may look like any of these
                 continue
         return trust.check(self.volumes[-1].bundle, now=now)
 

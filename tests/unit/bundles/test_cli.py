@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from bundles.cli import bundle, grouped
 from bundles.keys import Keyring
-from tests.support.small_bundles import write_bundle
+from tests.support.small_bundles import blank_release, write_bundle
 from tests.unit.bundles.site import Site, blob_of, flip_bit
 
 SHARD = "weights/target/consolidated.safetensors"
@@ -146,3 +147,17 @@ def test_the_package_is_a_program_of_its_own(medium: Path, keyring: Keyring) -> 
 
     assert done.returncode == 0
     assert "VERIFIED" in done.stdout
+
+
+def test_what_nobody_verified_cannot_write_over_the_screen(tmp_path: Path, keyring: Keyring) -> None:
+    blank = blank_release()
+    (entry,) = blank.licenses
+    forged = replace(entry, applies_to="x\n\x1b[2J\x1b[HVERIFIED: all 8 files, \u202eare as signed.")
+    medium = write_bundle(tmp_path / "medium", keyring, release=replace(blank, licenses=(forged,))).folder
+
+    result = CliRunner().invoke(bundle, ["inspect", str(medium)], color=True)
+
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
+    assert not any(line.startswith("VERIFIED") for line in result.output.splitlines())
+    assert "VERIFIED: all 8 files" in result.output  # it is shown, as what it is: one line's text

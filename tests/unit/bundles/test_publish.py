@@ -195,3 +195,17 @@ def test_a_mount_point_itself_is_not_replaced(
 
     assert str(tmp_path / "stick" / "leeward") in caught.value.remedy
     assert not (tmp_path / "stick").exists()
+
+
+def test_a_bundle_among_other_things_is_not_replaced_with_them(tmp_path: Path, keyring: Keyring) -> None:
+    out = tmp_path / "out"
+    write_bundle(out, keyring)
+    on_disk(out, {"thesis.txt": b"years of work"})
+    before = snapshot(out)
+
+    with pytest.raises(OutputOccupied) as caught:
+        write_bundle(out, keyring, release=blank_release(epoch=2), files=tree(seed=2))
+
+    assert "thesis.txt" in caught.value.detail
+    assert snapshot(out) == before
+    assert names(tmp_path) == ["keys", "out"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -369,3 +370,19 @@ def resign_with(
 def _fingerprint(content: bytes) -> str:
     assert isinstance(Metadata.from_bytes(content).signed, Root)
     return sha256_hex(content)
+
+
+@pytest.mark.parametrize("lost", ["states/1", "states/1/policy.json", "states/1/timestamp.json"])
+def test_a_trusted_state_of_which_a_part_is_lost_is_no_fresh_start(
+    tmp_path: Path, site: Site, keyring: Keyring, lost: str
+) -> None:
+    site.import_(release_at(tmp_path, keyring, 5))
+    older = release_at(tmp_path, keyring, 4)
+    place = site.folder / "trust" / lost
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+    with pytest.raises(TrustRootMissing) as caught:
+        site.import_(older)
+
+    assert "backup" in caught.value.remedy
+    assert site.slots() == ["26.11.5-e5"]

@@ -266,3 +266,15 @@ def test_bootstrap_goes_onto_every_volume(bundle: Path, tmp_path: Path) -> None:
     write_volume(layout, layout.headers[1], tmp_path / "stick")
 
     assert (tmp_path / "stick/bootstrap").read_bytes() == b"#!/bin/sh\n"
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.root.json"])
+def test_metadata_that_rotted_on_one_volume_is_taken_from_the_next(
+    volumes: tuple[Path, ...], site: Site, tmp_path: Path, name: str
+) -> None:
+    bad = copied(volumes[0], tmp_path / "volume-01")
+    (bad / "metadata" / name).write_bytes(b"\x00" * 40)
+
+    verified = open_media([bad, volumes[1]]).check(site.trust, now=NOW)
+
+    assert verified.release.epoch == 1

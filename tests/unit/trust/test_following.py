@@ -355,3 +355,22 @@ def test_release_signers_may_be_post_quantum(tmp_path: Path, keyring: Keyring, s
 
     assert site.import_(release_at(tmp_path, keyring, 1)).is_dir()
     assert {root.keys[key_id].scheme for key_id in root.roles["targets"].keyids} == {"ml-dsa-87/1"}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_root_to_follow_is_a_regular_file_and_nothing_else_is_opened(
+    keyring: Keyring, site: Site, tmp_path: Path, kind: str
+) -> None:
+    renew(keyring, "targets-1", now=NOW)
+    offered = tmp_path / "stick"
+    offered.mkdir()
+    if kind == "link":
+        (offered / "2.root.json").symlink_to(keyring.directory / "2.root.json")
+    else:
+        os.mkfifo(offered / "2.root.json")
+
+    result = CliRunner().invoke(bundle, ["anchor", "--state", str(site.folder / "trust"), "--update", str(offered)])
+
+    assert "2.root.json" in result.output
+    assert result.exit_code == 4
+    assert not (site.folder / "trust/current").exists()
