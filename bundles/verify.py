@@ -100,7 +100,7 @@ def import_release(
 
 
 @dataclass(slots=True, kw_only=True)
-class _CheckedFile:
+class CheckedFile:
     """One file's leaves: read one at a time, hashed side by side; a wrong one is offered for repair.
 
     `write`, where there is one, gets each leaf as it is read.
@@ -167,11 +167,11 @@ class _Comparison:
     blobs: Blobs
     meter: Meter = field(repr=False)
     bad: list[int] = field(default_factory=list)
-    _checked: _CheckedFile = field(init=False)
+    _checked: CheckedFile = field(init=False)
 
     def begin(self, opened: ExitStack) -> None:
         reader = opened.enter_context(self.blobs.opened(self.entry))
-        self._checked = _CheckedFile(entry=self.entry, reader=reader)
+        self._checked = CheckedFile(entry=self.entry, reader=reader)
 
     def take(self, leaf: int, view: memoryview) -> None:
         try:
@@ -247,13 +247,13 @@ class _Taken:
     importer: _Importer
     _is_whole: bool = True
     _staged: StagedFile = field(init=False)
-    _checked: _CheckedFile = field(init=False)
+    _checked: CheckedFile = field(init=False)
 
     def begin(self, opened: ExitStack) -> None:
         importer = self.importer
         self._staged = opened.enter_context(importer.store.staged(importer.staging, self.entry))
         reader = opened.enter_context(importer.blobs.opened(self.entry))
-        self._checked = _CheckedFile(entry=self.entry, reader=reader, write=self._staged.write)
+        self._checked = CheckedFile(entry=self.entry, reader=reader, write=self._staged.write)
 
     def take(self, leaf: int, view: memoryview) -> None:
         if not self._staged.has(leaf, view):

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "approvers": "bundles.cli.approving:approvers_command",
     "build": "bundles.cli.making:build_command",
     "delta": "bundles.cli.delta:delta_command",
+    "extract": "bundles.cli.extracting:extract_command",
     "inspect": "bundles.cli.reading:inspect_command",
     "inventory": "bundles.cli.delta:inventory_command",
     "keys": "bundles.cli.keys:keys",
