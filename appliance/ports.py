@@ -19,7 +19,9 @@ from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import DiskTiming, NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest, StepName
 from appliance.domain.plan import Plan, PlannedTask
+from appliance.domain.quotas import EarlierUse, Quota, QuotaKind, Scope
 from appliance.domain.restart import RestartReason
+from appliance.domain.tenancy import KeyTerms, Priority, Team
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
 from bundles.media.scan import ScanVerdict
@@ -278,13 +280,35 @@ class LicenseRegister(Protocol):
 class KeyRegister(Protocol):
     """API keys; the secret leaves once, at creation."""
 
-    def create(self, *, name: str, team: str, at: datetime) -> tuple[ApiKey, str]: ...
+    def create(self, *, name: str, team: str, at: datetime, terms: KeyTerms | None = None) -> tuple[ApiKey, str]: ...
+
+    def rotate(self, key_id: str, *, at: datetime, ends_at: datetime) -> tuple[ApiKey, str]:
+        """Make a key with the same terms; the old one ends at `ends_at` at the latest. Raises NotFound."""
+        ...
 
     def revoke(self, key_id: str, at: datetime) -> None:
         """Raises NotFound."""
         ...
 
     def keys(self) -> list[ApiKey]: ...
+
+
+class TenancyRegister(Protocol):
+    """Teams and quotas; what is set is appended, and the newest holds. Raises LedgerUnavailable."""
+
+    def teams(self) -> list[Team]: ...
+
+    def set_team(self, name: str, *, entity: str, priority: Priority, at: datetime) -> Team: ...
+
+    def quotas(self) -> list[Quota]: ...
+
+    def set_quota(self, one: Quota) -> None: ...
+
+    def lift_quota(self, scope: Scope, subject: str, kind: QuotaKind, at: datetime) -> None: ...
+
+    def earlier_use(self, since: datetime, *, except_boot_id: str) -> list[EarlierUse]:
+        """Add up what was admitted since a time, but by the gateway of that boot id."""
+        ...
 
 
 class UsageReader(Protocol):

@@ -36,13 +36,14 @@ from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.simulated import preload_mock_nvml
 from appliance.adapters.slots import MANIFEST, SlotFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
-from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
+from appliance.adapters.sql_ledger import SqlKeyRegister, SqlTenancyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.adapters.vllm import VllmEngine
 from appliance.config import Paths, Settings
 from appliance.domain.costs import PriceBook, price_book
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.posture import items_from_toml
+from appliance.domain.tenancy import KeyTerms
 from appliance.domain.usage import ApiKey
 from appliance.ports import DiskMeter, GatewayProbe, MediaScanner, NodeBoot, NodeProbe, PlaybookRunner, ServiceManager
 from appliance.ports import Engine as EnginePort
@@ -72,6 +73,7 @@ from appliance.services.steps.reboot import RebootStep
 from appliance.services.steps.removal import RemovalStep
 from appliance.services.steps.smoke_test import SmokeTestStep
 from appliance.services.steps.start import StartStep
+from appliance.services.tenancy import Tenancy
 from bundles.release import KnownAnswer, Release
 
 GATEWAY_ACCOUNT = "leeward-gateway"
@@ -151,6 +153,7 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
         ledger=ledger,
         slots=slots,
         keys=Keys(register=ledger, audit=audit, clock=clock),
+        tenancy=Tenancy(register=ledger.tenancy, keys=ledger, audit=audit, clock=clock),
         compliance=Compliance(register=register, audit=audit, clock=clock),
         reports=SupportReportFolder(paths.reports),
         readiness=readiness,
@@ -196,9 +199,17 @@ class LedgerDoor:
         """Return the key register; raises LedgerUnavailable."""
         return SqlKeyRegister(self._open())
 
-    def create(self, *, name: str, team: str, at: datetime) -> tuple[ApiKey, str]:
+    def tenancy(self) -> SqlTenancyRegister:
+        """Return the register of teams and quotas; raises LedgerUnavailable."""
+        return SqlTenancyRegister(self._open())
+
+    def create(self, *, name: str, team: str, at: datetime, terms: KeyTerms | None = None) -> tuple[ApiKey, str]:
         """Make a key; raises LedgerUnavailable."""
-        return self.register().create(name=name, team=team, at=at)
+        return self.register().create(name=name, team=team, at=at, terms=terms)
+
+    def rotate(self, key_id: str, *, at: datetime, ends_at: datetime) -> tuple[ApiKey, str]:
+        """Replace a key; raises NotFound, LedgerUnavailable."""
+        return self.register().rotate(key_id, at=at, ends_at=ends_at)
 
     def revoke(self, key_id: str, at: datetime) -> None:
         """End a key's use; raises NotFound, LedgerUnavailable."""
@@ -239,6 +250,7 @@ class _Parts:
     ledger: LedgerDoor
     slots: SlotFolder
     keys: Keys
+    tenancy: Tenancy
     compliance: Compliance
     reports: SupportReportFolder
     readiness: ReadinessProbe
@@ -264,6 +276,7 @@ def _management(parts: _Parts) -> Management:
         operations=operations,
         plans=parts.plans,
         keys=parts.keys,
+        tenancy=parts.tenancy,
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
         health=Health(_health_ports(parts), node=settings.node_name).report,

@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
-from cattrs import BaseValidationError
 
+from appliance.client.answers import read_answer as _read
 from appliance.client.problems import error_from_problem
+from appliance.client.tenants import TenantCalls
 from appliance.domain.audit import AuditEntry
 from appliance.domain.costs import CostReport
 from appliance.domain.egress import EgressReport
-from appliance.domain.errors import DaemonUnreachable, InternalError
+from appliance.domain.errors import DaemonUnreachable
 from appliance.domain.events import EventRecord, OperationCanceled, OperationFailed, OperationSucceeded
 from appliance.domain.health import HealthReport
 from appliance.domain.license import Attestation, LicenseStatus
@@ -33,9 +34,8 @@ from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding
 from appliance.domain.projection import OperationView
 from appliance.domain.status import NodeStatus
-from appliance.domain.usage import ApiKey, IssuedKey, LedgerRow
+from appliance.domain.usage import LedgerRow
 from appliance.domain.usage_report import UsageDimension, UsageSum
-from appliance.domain.wire import from_plain
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def socket_path() -> Path:
     return Path(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
 
 
-class ApplianceClient:
+class ApplianceClient(TenantCalls):
     """A connection to the management daemon; use it as an async context manager."""
 
     def __init__(self, socket: Path | None = None) -> None:
@@ -211,18 +211,6 @@ class ApplianceClient:
         """Record a person's statement; fields as in `domain.license.Statement`. Raises RequestInvalid."""
         return _read(await self._ask("POST", "/v1/license/attestations", json=dict(statement)), Attestation)
 
-    async def keys(self) -> tuple[ApiKey, ...]:
-        """Return all API keys; no secret is in them."""
-        return await self._get("/v1/keys", tuple[ApiKey, ...])
-
-    async def create_key(self, *, team: str, name: str) -> IssuedKey:
-        """Make a key; the secret is in this answer and never again."""
-        return _read(await self._ask("POST", "/v1/keys", json={"team": team, "name": name}), IssuedKey)
-
-    async def revoke_key(self, key_id: str) -> None:
-        """End a key's use; raises NotFound."""
-        await self._ask("DELETE", f"/v1/keys/{key_id}")
-
     # -- the wire ------------------------------------------------------------------------------
 
     async def _get(self, path: str, as_type: type[T], **query: str | int | list[str]) -> T:
@@ -243,17 +231,6 @@ class ApplianceClient:
 
 def _span(since: datetime | None, until: datetime | None) -> dict[str, str]:
     return {name: at.isoformat() for name, at in (("since", since), ("until", until)) if at is not None}
-
-
-def _read(plain: Any, as_type: type[T]) -> T:  # noqa: ANN401  any JSON value
-    """Read an answer; raises InternalError where the daemon speaks otherwise than this client."""
-    try:
-        return from_plain(plain, as_type)
-    except (BaseValidationError, KeyError) as error:
-        raise InternalError(
-            detail="The management daemon's answer cannot be read: it is of another version than this client.",
-            remedy="Use the client of the running appliance: /opt/leeward/appliance/current/bin/leeward.",
-        ) from error
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -97,6 +97,15 @@ MOST: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUse:
+    """A limit, and what of it is used in the present window; concurrency is known to the gateway only."""
+
+    quota: Quota
+    used: int | None
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
     """What is left of one quota: for `x-ratelimit-*`."""
 

@@ -6,10 +6,13 @@ know of. The secret is in neither: it leaves once, to the caller.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from appliance.domain.errors import LeewardError, RequestInvalid
 from appliance.domain.operation import Actor
+from appliance.domain.tenancy import KeyTerms
 from appliance.domain.usage import ApiKey
 from appliance.ports import AuditLog, Clock, KeyRegister
 
@@ -24,20 +27,43 @@ class Keys:
         self._audit = audit
         self._clock = clock
 
-    def create(self, *, name: str, team: str, actor: Actor) -> tuple[ApiKey, str]:
+    def create(self, *, name: str, team: str, actor: Actor, terms: KeyTerms | None = None) -> tuple[ApiKey, str]:
         """Make a key; returns it with its secret, which is shown this once.
 
-        Raises RequestInvalid for a name or a team that is empty, too long or not printable.
+        Raises RequestInvalid for a name, a team or a holder that is empty, too long or not printable,
+        and for an end that is past.
         """
-        name, team = _checked("name", name), _checked("team", team)
-        details = {"name": name, "team": team}
+        name, team, terms = checked("name", name), checked("team", team), terms or KeyTerms()
+        now = self._clock.now()
+        if terms.holder is not None:
+            terms = replace(terms, holder=checked("holder", terms.holder))
+        if any(not model.strip() or not model.isprintable() for model in terms.models):
+            raise RequestInvalid(detail="a model has no name", remedy="`leeward status` names what is served.")
+        if terms.expires_at is not None and terms.expires_at <= now:
+            raise RequestInvalid(detail=f"{terms.expires_at} is past", remedy="Give a time that lies ahead.")
+        details = {"name": name, "team": team} | _told(terms)
         self._record(actor, "key.create", object_=name, outcome="begun", details=details)
         try:
-            key, secret = self._register.create(name=name, team=team, at=self._clock.now())
+            key, secret = self._register.create(name=name, team=team, at=now, terms=terms)
         except LeewardError as error:
             self._record(actor, "key.create", object_=name, outcome="failed", details={**details, "code": error.code})
             raise
         self._record(actor, "key.create", object_=key.key_id, outcome="succeeded", details=details)
+        return key, secret
+
+    def rotate(self, key_id: str, *, overlap: timedelta, actor: Actor) -> tuple[ApiKey, str]:
+        """Replace a key by one with the same terms; the old one ends after `overlap`. Raises NotFound."""
+        now = self._clock.now()
+        details = {"overlap_s": str(int(overlap.total_seconds()))}
+        self._record(actor, "key.rotate", object_=key_id, outcome="begun", details=details)
+        try:
+            key, secret = self._register.rotate(key_id, at=now, ends_at=now + overlap)
+        except LeewardError as error:
+            self._record(actor, "key.rotate", object_=key_id, outcome="failed", details={"code": error.code})
+            raise
+        self._record(
+            actor, "key.rotate", object_=key_id, outcome="succeeded", details=details | {"successor": key.key_id}
+        )
         return key, secret
 
     def revoke(self, key_id: str, actor: Actor) -> None:
@@ -58,7 +84,19 @@ class Keys:
         self._audit.append(actor=actor.name, action=action, object_=object_, outcome=outcome, details=details)
 
 
-def _checked(what: str, value: str) -> str:
+def _told(terms: KeyTerms) -> dict[str, str]:
+    """Say for the audit log what a key is good for, as far as that is limited."""
+    told = {
+        "holder": terms.holder and f"{terms.holder_kind} {terms.holder}",
+        "expires_at": terms.expires_at and terms.expires_at.isoformat(),
+        "models": " ".join(terms.models),
+        "networks": " ".join(terms.networks),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def checked(what: str, value: str) -> str:
+    """Return a name without space around it; raises RequestInvalid if it is none."""
     text = value.strip()
     if not text or len(text) > NAME_CHARACTERS or not text.isprintable():
         raise RequestInvalid(

@@ -24,6 +24,7 @@ from appliance.services.keys import Keys
 from appliance.services.operations import Operations
 from appliance.services.plan import Plans
 from appliance.services.preflight import measured, record_waivers
+from appliance.services.tenancy import Tenancy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Management:
     operations: Operations
     plans: Plans
     keys: Keys
+    tenancy: Tenancy
     probe: NodeProbe
     preflight: Callable[[Path | None], tuple[Finding, ...]]
     health: Callable[[], HealthReport]

@@ -20,7 +20,7 @@ from appliance.adapters.clock import SystemClock
 from appliance.adapters.plans import PlanFolder
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
-from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
+from appliance.adapters.sql_ledger import SqlKeyRegister, SqlTenancyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.config import Paths
 from appliance.domain.costs import price_book
 from appliance.domain.egress import EgressReport
@@ -42,6 +42,7 @@ from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
 from appliance.services.plan import Plans
 from appliance.services.steps import StepContext
+from appliance.services.tenancy import Tenancy
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ def main(root: Path) -> None:
             operations=operations,
             plans=Plans(store=PlanFolder(paths.data / "state/plans"), audit=audit, journal=journal),
             keys=Keys(register=SqlKeyRegister(ledger), audit=audit, clock=clock),
+            tenancy=Tenancy(
+                register=lambda: SqlTenancyRegister(ledger), keys=SqlKeyRegister(ledger), audit=audit, clock=clock
+            ),
             probe=nothing,
             preflight=nothing.preflight,
             health=nothing.health,

@@ -18,7 +18,7 @@ from appliance.domain.tenancy import SITE_ENTITY, Priority, Team
 
 
 class SqlTenancyRegister:
-    """`ports.TenancyRegister` on the ledger. Every method raises LedgerUnavailable."""
+    """`ports.TenancyRegister` on the ledger. What reads raises LedgerUnavailable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""Verbs for what is on record: audit log, API keys, licence."""
+"""Verbs for what is on record: audit log and licence."""
 
 from __future__ import annotations
 
@@ -66,46 +66,6 @@ def verify(*, file: Path | None, head: str | None, is_json: bool) -> None:
         )
     if not is_json:
         click.echo(f"{chain.entries} entries hold. Head {chain.head}")
-
-
-@click.group()
-def key() -> None:
-    """Make, list and revoke API keys of the gateway."""
-
-
-@key.command()
-@click.option("--team", required=True, help="Who is metered.")
-@click.option("--name", required=True, help="What the key is for.")
-@as_json
-def create(*, team: str, name: str, is_json: bool) -> None:
-    """Make a key. Its secret is shown this once."""
-    issued = call(lambda client: client.create_key(team=team, name=name))
-    if is_json:
-        say(issued)
-        return
-    click.echo(f"Key {issued.key.key_id} for team {team}. The secret is stored nowhere; note it now:", err=True)
-    click.echo(issued.secret)
-
-
-@key.command("list")
-@as_json
-def list_(*, is_json: bool) -> None:
-    """List all keys, revoked ones too."""
-    keys = call(lambda client: client.keys())
-    if is_json:
-        for one in keys:
-            say(one)
-        return
-    rows = [(k.key_id, k.team, k.name, k.prefix, at(k.created_at), at(k.revoked_at)) for k in keys]
-    table(rows, ("KEY", "TEAM", "NAME", "BEGINS", "MADE", "REVOKED"))
-
-
-@key.command()
-@click.argument("key_id", metavar="KEY")
-def revoke(*, key_id: str) -> None:
-    """End a key's use, at once."""
-    call(lambda client: client.revoke_key(key_id))
-    click.echo(f"Key {key_id} is revoked.")
 
 
 @click.group("license", invoke_without_command=True)

@@ -11,29 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from appliance.domain.errors import InternalError, LeewardError, NotFound, NotPermitted, RequestInvalid
+from appliance.domain.errors import InternalError, LeewardError, NotFound, RequestInvalid
 from appliance.domain.license import statement_from_json
 from appliance.domain.operation import OperationId, OperationKind, OperationRequest
 from appliance.domain.preflight import Judgement
 from appliance.domain.status import Role
-from appliance.domain.usage import IssuedKey, LedgerRow
+from appliance.domain.usage import LedgerRow
 from appliance.domain.usage_report import UsageDimension
 from appliance.domain.wire import to_plain
+from appliance.entrypoints.management.callers import ADMIN, READING, Admin, Anyone, Reader, require
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.problems import problem
+from appliance.entrypoints.management.tenants import tenant_routes
 from appliance.services.management import Management
 
 LONGEST_WAIT_S = 60.0
 MOST_ROWS = 10_000
 
-ADMIN = frozenset({Role.ADMIN})
-ANYONE_WITH_A_ROLE = frozenset(Role)
 WHO_MAY_START: dict[OperationKind, frozenset[Role]] = {
     OperationKind.INSTALL: ADMIN,
     OperationKind.IMPORT: ADMIN,
@@ -61,50 +61,6 @@ class PreflightBody(_Body):
     medium: str | None = None
     strict: bool = False
     waivers: dict[str, str] = {}
-
-
-class KeyBody(_Body):
-    """Whose key to make."""
-
-    team: str
-    name: str
-
-
-def require(caller: Caller, roles: frozenset[Role]) -> None:
-    """Raise NotPermitted, which names the role that is missing."""
-    if caller.roles & roles:
-        return
-    groups = " or ".join(role.group for role in Role if role in roles)
-    raise NotPermitted(
-        detail=f"{caller.actor.name} is not in group {groups}.",
-        remedy=f"Ask an administrator of the node: `usermod -aG {next(r.group for r in Role if r in roles)} NAME`.",
-    )
-
-
-def asking(request: Request) -> Caller:
-    """Turn the connected process into a caller."""
-    who: Callable[[Peer], Caller] = request.app.state.who
-    return who(request.state.peer)
-
-
-def asking_with_a_role(request: Request) -> Caller:
-    """Let in whoever has any role."""
-    caller = asking(request)
-    require(caller, ANYONE_WITH_A_ROLE)
-    return caller
-
-
-def asking_as_admin(request: Request) -> Caller:
-    """Let in administrators only."""
-    caller = asking(request)
-    require(caller, ADMIN)
-    return caller
-
-
-Anyone = Annotated[Caller, Depends(asking)]
-Reader = Annotated[Caller, Depends(asking_with_a_role)]
-Admin = Annotated[Caller, Depends(asking_as_admin)]
-READING = [Depends(asking_with_a_role)]
 
 
 def create_app(management: Management, who: Callable[[Peer], Caller] = identify) -> FastAPI:
@@ -238,19 +194,7 @@ def _add_usage_routes(app: FastAPI, management: Management) -> None:
     def costs(since: Moment = None, until: Moment = None) -> Response:
         return _say(management.costs(since=since, until=until))
 
-    @app.get("/v1/keys", dependencies=READING)
-    def keys() -> Response:
-        return _say(management.keys.list())
-
-    @app.post("/v1/keys")
-    def issue(body: KeyBody, caller: Admin) -> Response:
-        key, secret = management.keys.create(name=body.name, team=body.team, actor=caller.actor)
-        return _say(IssuedKey(key=key, secret=secret), status=201)
-
-    @app.delete("/v1/keys/{key_id}")
-    def revoke(key_id: str, caller: Admin) -> Response:
-        management.keys.revoke(key_id, caller.actor)
-        return Response(status_code=204)
+    app.include_router(tenant_routes(management))
 
 
 def _add_errors(app: FastAPI, management: Management) -> None:

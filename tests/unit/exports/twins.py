@@ -12,6 +12,7 @@ from appliance.domain.events import Event, EventRecord
 from appliance.domain.license import Attestation, LicenseTerms
 from appliance.domain.node import NodeFacts
 from appliance.domain.operation import Actor, OperationId, OperationRequest
+from appliance.domain.tenancy import KeyTerms
 from appliance.domain.usage import ApiKey, TokenUsage, UsageRecord, UsageSource, UsageState
 
 NOW = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
@@ -76,7 +77,8 @@ class TwinKeys:
         self.made: list[ApiKey] = []
         self.fails: NotFound | None = None
 
-    def create(self, *, name: str, team: str, at: datetime) -> tuple[ApiKey, str]:
+    def create(self, *, name: str, team: str, at: datetime, terms: KeyTerms | None = None) -> tuple[ApiKey, str]:
+        assert terms == KeyTerms()
         if self.fails:
             raise self.fails
         number = len(self.made) + 1

@@ -8,7 +8,14 @@ import pytest
 from appliance.domain.errors import QuotaExceeded
 from appliance.domain.quotas import EarlierUse, Measure, Period, Quota, QuotaKind, Scope
 from appliance.domain.usage import UNKNOWN_USAGE, ApiKey, TokenUsage, UsageOutcome
-from appliance.services.quotas import ASSUMED_COMPLETION_TOKENS, IMAGE_TOKENS, QuotaBook, charge, estimate_prompt_tokens, estimate_tokens
+from appliance.services.quotas import (
+    ASSUMED_COMPLETION_TOKENS,
+    IMAGE_TOKENS,
+    QuotaBook,
+    charge,
+    estimate_prompt_tokens,
+    estimate_tokens,
+)
 
 NOON = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
 
