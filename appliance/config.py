@@ -181,7 +181,7 @@ class SimulationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSettings:
-    """The scanner that is asked about every volume before anything is copied from it; empty: none."""
+    """The scanner that is asked about every volume before anything is copied from it; `None`: nobody is asked."""
 
     scan: tuple[str, ...] | None = None
 
