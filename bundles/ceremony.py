@@ -6,7 +6,7 @@
 A draft becomes `N+1.root.json`, with one rename, when as many keys as the old and the new root ask
 for have signed it, an ML-DSA key of both among them. Then `NAME.pem` moves to `NAME.retired-vN.pem`
 and the new key takes its name. A kill at any instant leaves the old root in force with a draft, or
-the new root; `settle` finishes the names.
+the new root; `settle` finishes what was begun.
 
 Specification: The Update Framework 1.0, sections 5.3 and 6.1.
 """
@@ -133,11 +133,6 @@ def sign(keyring: Keyring, signers: Iterable[Signer]) -> Draft:
     _replace_durably(path, metadata.to_bytes())
     draft = _progress(keyring, metadata, path)
     if draft.complete:
-        elsewhere = _replaced_elsewhere(keyring, metadata.signed)
-        path.rename(keyring.directory / f"{draft.version}.root.json")
-        fsync_folder(keyring.directory)
-        for name in elsewhere:
-            _retire(keyring, name, draft.version - 1)
         settle(keyring)
     return draft
 
@@ -181,7 +176,16 @@ def opened_as(keys: Iterable[Key], reference: str, secret: Secret) -> Signer:
 
 
 def settle(keyring: Keyring) -> None:
-    """Give new keys their names once their root counts; again does no harm."""
+    """Let a draft count that enough have signed, and give new keys their names; again does no harm."""
+    path = _draft_path(keyring, keyring.root.version + 1)
+    if path.exists():
+        metadata = _read_draft(path)
+        draft = _progress(keyring, metadata, path)
+        if draft.complete:
+            for name in _replaced_elsewhere(keyring, metadata.signed):  # first: afterwards nothing tells them apart
+                _retire(keyring, name, draft.version - 1)
+            path.rename(keyring.directory / f"{draft.version}.root.json")
+            fsync_folder(keyring.directory)
     newest = keyring.root.version
     names = {key_name(key) for key in keyring.root.keys.values()}
     for path in sorted(keyring.directory.iterdir()):

@@ -218,6 +218,46 @@ def test_a_kill_between_the_names_is_finished_later(
         settle(keyring)
 
 
+@pytest.mark.parametrize("survived", range(2))
+def test_a_kill_leaves_no_old_key_in_the_place_of_one_that_is_kept_elsewhere(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    elsewhere = private_keys.generate(private_keys.ECDSA).public_key
+    begin(keyring, replacing(keyring, ["targets-1"], {"targets-1": elsewhere}), now=NOW)
+    signers = present_signers(keyring)
+    rename, count = Path.rename, 0
+
+    def dying(path: Path, target: Path) -> Path:
+        nonlocal count
+        if count == survived:
+            raise Killed
+        count += 1
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dying)
+        with pytest.raises(Killed):
+            sign(keyring, signers)
+
+    settle(keyring)
+
+    assert keyring.root.version == 2
+    assert (keyring.directory / "targets-1.retired-v1.pem").is_file()
+    assert not (keyring.directory / "targets-1.pem").exists()
+    assert len(keyring.signers("targets")) == 2
+    with nothing_changed(keyring):
+        settle(keyring)
+
+
+def test_a_draft_that_too_few_have_signed_is_settled_by_nothing(keyring: Keyring) -> None:
+    begin(keyring, replacing(keyring, ["targets-1"]), now=NOW)
+
+    with nothing_changed(keyring):
+        settle(keyring)
+
+    assert keyring.root.version == 1
+
+
 def test_a_chain_with_a_gap_is_refused(keyring: Keyring) -> None:
     for _ in range(2):
         renew(keyring, "targets-1", now=NOW)
