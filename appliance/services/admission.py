@@ -7,12 +7,12 @@ Pure: bytes in, bytes out. No text of a request ends up in an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.services.request_body import (
     REFUSED_FIELDS,
     ChatLimits,
+    JudgedRequest,
     ask_for_counts,
     boolean,
     check_image,
@@ -46,23 +46,7 @@ SAFE_PROMPT = (
 """What Mistral's servers put before the conversation for `safe_prompt` (docs.mistral.ai, Guardrailing)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """An admitted request: what the engine will read, and what the gateway must know of it.
-
-    `reasoning_effort` is what the engine will be told; `None` if the caller said nothing.
-    """
-
-    body: bytes = field(repr=False)
-    model: str
-    stream: bool
-    choices: int
-    wants_usage: bool
-    wants_continuous_usage: bool
-    reasoning_effort: str | None
-
-
-def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> ChatRequest:
+def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest:
     """Judge a chat request and write what the engine gets.
 
     `cache_salt` keeps one team's prompts out of another's prefix cache (vLLM: 1 to 1,024
@@ -82,9 +66,8 @@ def read_chat_request(body: bytes, *, served_model: str, cache_salt: str, limits
     _speak_vllm(request)
     effort = _map_effort(request)
     request["cache_salt"] = cache_salt
-    return ChatRequest(
+    return JudgedRequest(
         body=write_body(request),
-        model=served_model,
         stream=stream,
         choices=choices,
         wants_usage=wants_usage,

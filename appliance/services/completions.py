@@ -5,12 +5,12 @@ Pure: bytes in, bytes out. The rules are those of `request_body`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.services.request_body import (
     REFUSED_FIELDS,
     ChatLimits,
+    JudgedRequest,
     ask_for_counts,
     boolean,
     check_model,
@@ -25,20 +25,7 @@ from appliance.services.request_body import (
 _FILL_IN = frozenset({"suffix"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest:
-    """An admitted request; `choices` counts those of all its prompts."""
-
-    body: bytes = field(repr=False)
-    stream: bool
-    choices: int
-    wants_usage: bool
-    wants_continuous_usage: bool
-
-
-def read_completion_request(
-    body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits
-) -> CompletionRequest:
+def read_completion_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest:
     """Judge a completion request and write what the engine gets. Raises ChatRefused."""
     request = parse_body(body, limits)
     check_model(request, served_model)
@@ -55,7 +42,7 @@ def read_completion_request(
     check_stop(request, "stop", limits)
     wants_usage, wants_continuous = ask_for_counts(request, stream=stream)
     request["cache_salt"] = cache_salt
-    return CompletionRequest(
+    return JudgedRequest(
         body=write_body(request),
         stream=stream,
         choices=choices,

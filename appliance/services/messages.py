@@ -9,14 +9,15 @@ Pure: bytes in, bytes out. The rules are those of `request_body`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.domain.usage import TokenUsage, UsageSource
 from appliance.services.event_metering import EventTally, count
+from appliance.services.metering import Tally
 from appliance.services.request_body import (
     REFUSED_FIELDS,
     ChatLimits,
+    JudgedRequest,
     boolean,
     check_model,
     check_stop,
@@ -39,27 +40,20 @@ USUAL_EVENT = b"event: content_block_delta\n"
 """How the event of a stream begins that brings text and no counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesRequest:
-    """An admitted request; `reasoning_effort` is what the engine will be told, if anything."""
-
-    body: bytes = field(repr=False)
-    stream: bool
-    reasoning_effort: str | None
-
-
-def read_messages_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> MessagesRequest:
+def read_messages_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest:
     """Judge a request for a message and write what the engine gets. Raises ChatRefused."""
     request, effort = _read(body, served_model, limits)
     check_stop(request, "stop_sequences", limits)
     stream = boolean(request, "stream")
     request["cache_salt"] = cache_salt
-    return MessagesRequest(body=write_body(request), stream=stream, reasoning_effort=effort)
+    return JudgedRequest(body=write_body(request), stream=stream, reasoning_effort=effort)
 
 
-def read_count_request(body: bytes, *, served_model: str, limits: ChatLimits) -> bytes:
-    """Judge a request to count a prompt's tokens; return what the engine gets. Raises ChatRefused."""
-    return write_body(_read(body, served_model, limits)[0])
+def read_count_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest:
+    """Judge a request to count a prompt's tokens; no cache is asked, so it needs no salt. Raises ChatRefused."""
+    del cache_salt
+    request, effort = _read(body, served_model, limits)
+    return JudgedRequest(body=write_body(request), stream=False, reasoning_effort=effort)
 
 
 def look_at_message_event(payload: dict[str, Any], tally: EventTally) -> None:
@@ -81,7 +75,7 @@ def look_at_message_event(payload: dict[str, Any], tally: EventTally) -> None:
         tally.failed = True
 
 
-def tally_of_message(body: bytes) -> EventTally:
+def tally_of_message(body: bytes) -> Tally:
     """Read the counts of an answer that is not a stream; what is not there stays unknown."""
     tally = EventTally()
     try:

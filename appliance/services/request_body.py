@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from appliance.domain.errors import ChatRefused
@@ -45,6 +45,22 @@ class ChatLimits:
     choices: int = 8
     stop_sequences: int = 4
     top_logprobs: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRequest:
+    """An admitted request: what the engine will read, and what the gateway must know of it.
+
+    `reasoning_effort` is what the engine will be told; `None` if the caller said nothing. The other
+    three are for streams whose counts come with every chunk, asked for or not.
+    """
+
+    body: bytes = field(repr=False)
+    stream: bool
+    reasoning_effort: str | None = None
+    choices: int = 1
+    wants_usage: bool = True
+    wants_continuous_usage: bool = False
 
 
 def parse_body(body: bytes, limits: ChatLimits) -> dict[str, Any]:

@@ -13,7 +13,6 @@ Pure: bytes in, bytes out. The rules are those of `request_body`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.domain.usage import TokenUsage, UsageSource
@@ -21,6 +20,7 @@ from appliance.services.event_metering import EventTally, count
 from appliance.services.request_body import (
     REFUSED_FIELDS,
     ChatLimits,
+    JudgedRequest,
     boolean,
     check_model,
     check_stop,
@@ -47,16 +47,7 @@ USUAL_EVENT = b"event: response.output_text.delta\n"
 """How the event of a stream begins that brings text and no counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponsesRequest:
-    """An admitted request; `reasoning_effort` is what the engine will be told, if anything."""
-
-    body: bytes = field(repr=False)
-    stream: bool
-    reasoning_effort: str | None
-
-
-def read_responses_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> ResponsesRequest:
+def read_responses_request(body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest:
     """Judge a request for a response and write what the engine gets. Raises ChatRefused."""
     request = parse_body(body, limits)
     check_model(request, served_model)
@@ -72,7 +63,7 @@ def read_responses_request(body: bytes, *, served_model: str, cache_salt: str, l
     stream = boolean(request, "stream")
     request["store"] = False
     request["cache_salt"] = cache_salt
-    return ResponsesRequest(body=write_body(request), stream=stream, reasoning_effort=effort)
+    return JudgedRequest(body=write_body(request), stream=stream, reasoning_effort=effort)
 
 
 def look_at_response_event(payload: dict[str, Any], tally: EventTally) -> None:

@@ -18,7 +18,8 @@ from appliance.config import Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
 from appliance.entrypoints.gateway.server import make_server
-from bundles.release import release_from_bytes
+from appliance.services.queueing import QueueLimits
+from bundles.release import EngineRelease, release_from_bytes
 
 
 @click.command()
@@ -44,10 +45,12 @@ def main(
     try:
         settings = Settings.load()
         paths = settings.paths
+        release = None if served_model else engine_of(paths.current_slot)
         options = GatewayOptions(
             engine_socket=socket or paths.engine_socket,
             ledger=ledger or paths.ledger,
-            served_model=served_model or served_model_of(paths.current_slot),
+            served_model=release.served_model_name if release else served_model or "",
+            queue=QueueLimits(slots=release.max_num_seqs) if release else QueueLimits(),
         )
         server = make_server(
             GatewayApplication(options, boot_id=str(uuid4())),
@@ -62,8 +65,8 @@ def main(
     sys.exit(0 if server.started else 1)
 
 
-def served_model_of(slot: Path) -> str:
-    """Read the served model's name from a slot; raises ConfigInvalid, or ReleaseInvalid for a broken manifest."""
+def engine_of(slot: Path) -> EngineRelease:
+    """Read what a slot serves, and how many requests at a time; raises ConfigInvalid, or ReleaseInvalid for a broken manifest."""
     try:
         content = (slot / "release.json").read_bytes()
     except OSError as problem:
@@ -74,7 +77,7 @@ def served_model_of(slot: Path) -> str:
     release = release_from_bytes(content)
     if release.engine is None:
         raise ConfigInvalid(detail=f"{slot} holds no engine.", remedy="Activate a release, not an evidence bundle.")
-    return release.engine.served_model_name
+    return release.engine
 
 
 def configure_logs() -> None:

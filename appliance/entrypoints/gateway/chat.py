@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 
-from appliance.domain.usage import ApiKey
 from appliance.entrypoints.gateway.answers import error_body, error_event
-from appliance.entrypoints.gateway.dialect import EngineRequest, ServedDialect, effort_header
+from appliance.entrypoints.gateway.dialect import Meter, ServedDialect
 from appliance.services.admission import read_chat_request
 from appliance.services.completions import read_completion_request
 from appliance.services.metering import StreamMeter, Tally, tally_of_answer
+from appliance.services.request_body import JudgedRequest
 
 _REASONING = b'"reasoning":"'
 _MEMBER = re.compile(rb'"reasoning":("(?:[^"\\]|\\.)*+")')
@@ -33,60 +33,38 @@ class OpenAiDialect(ServedDialect):
         return error_event(message, code=code)
 
 
-class ChatDialect(OpenAiDialect):
-    """`dialect.Dialect` for chat."""
-
-    path = "/v1/chat/completions"
-
-    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
-        request = read_chat_request(
-            body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
-        )
-        return EngineRequest(
-            path=self.path,
-            body=request.body,
-            model=request.model,
-            stream=request.stream,
-            meter=lambda: ReasoningMeter(
-                StreamMeter(
-                    choices=request.choices,
-                    wants_usage=request.wants_usage,
-                    wants_continuous_usage=request.wants_continuous_usage,
-                )
-            ),
-            tally_of=tally_of_answer,
-            told=with_both_names,
-            headers=effort_header(request.reasoning_effort),
-        )
-
-
 class CompletionDialect(OpenAiDialect):
     """`dialect.Dialect` for completions."""
 
     path = "/v1/completions"
+    judge = staticmethod(read_completion_request)
+    tally_of = staticmethod(tally_of_answer)
 
-    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
-        request = read_completion_request(
-            body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
+    def meter(self, judged: JudgedRequest) -> Meter:
+        return StreamMeter(
+            choices=judged.choices,
+            wants_usage=judged.wants_usage,
+            wants_continuous_usage=judged.wants_continuous_usage,
         )
-        return EngineRequest(
-            path=self.path,
-            body=request.body,
-            model=self._served_model,
-            stream=request.stream,
-            meter=lambda: StreamMeter(
-                choices=request.choices,
-                wants_usage=request.wants_usage,
-                wants_continuous_usage=request.wants_continuous_usage,
-            ),
-            tally_of=tally_of_answer,
-        )
+
+
+class ChatDialect(CompletionDialect):
+    """`dialect.Dialect` for chat."""
+
+    path = "/v1/chat/completions"
+    judge = staticmethod(read_chat_request)
+
+    def meter(self, judged: JudgedRequest) -> Meter:
+        return ReasoningMeter(super().meter(judged))
+
+    def told(self, answer: bytes) -> bytes:
+        return with_both_names(answer)
 
 
 class ReasoningMeter:
     """`dialect.Meter` that gives what another meter gives, with both names of the reasoning."""
 
-    def __init__(self, meter: StreamMeter) -> None:
+    def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self.tally: Tally = meter.tally
 

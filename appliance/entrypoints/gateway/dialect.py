@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from appliance.domain.usage import ApiKey
 from appliance.entrypoints.gateway.answers import Header
 from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.services.metering import Tally
-from appliance.services.request_body import ChatLimits
+from appliance.services.request_body import ChatLimits, JudgedRequest
 
 
 class Meter(Protocol):
@@ -82,8 +82,18 @@ class Dialect(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Reads a body and writes what the engine gets. Raises ChatRefused."""
+
+    def __call__(self, body: bytes, *, served_model: str, cache_salt: str, limits: ChatLimits) -> JudgedRequest: ...
+
+
 class ServedDialect:
-    """What all dialects of one gateway share."""
+    """What all dialects of one gateway share; each names its path, its judge and its metering."""
+
+    path: ClassVar[str]
+    judge: Judge
+    tally_of: Callable[[bytes], Tally]
 
     def __init__(self, *, served_model: str, limits: ChatLimits, salt: CacheSalt) -> None:
         self._served_model = served_model
@@ -94,7 +104,26 @@ class ServedDialect:
     def body_bytes(self) -> int:
         return self._limits.body_bytes
 
+    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
+        judged = self.judge(
+            body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
+        )
+        effort = judged.reasoning_effort
+        return EngineRequest(
+            path=self.path,
+            body=judged.body,
+            model=self._served_model,
+            stream=judged.stream,
+            meter=lambda: self.meter(judged),
+            tally_of=self.tally_of,
+            told=self.told,
+            headers=() if effort is None else ((b"x-leeward-reasoning-effort", effort.encode()),),
+        )
 
-def effort_header(effort: str | None) -> tuple[Header, ...]:
-    """Say which of the model's two levels a caller's effort has become."""
-    return () if effort is None else ((b"x-leeward-reasoning-effort", effort.encode()),)
+    def meter(self, judged: JudgedRequest) -> Meter:
+        """Make the meter of one stream."""
+        raise NotImplementedError
+
+    def told(self, answer: bytes) -> bytes:
+        """Write a whole answer as the caller gets it."""
+        return answer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from appliance.domain.usage import ApiKey, TokenUsage, UsageSource
-from appliance.entrypoints.gateway.dialect import EngineRequest, ServedDialect, effort_header
+from appliance.domain.usage import TokenUsage, UsageSource
+from appliance.entrypoints.gateway.dialect import Meter, ServedDialect
 from appliance.services.event_metering import EventMeter
 from appliance.services.messages import (
     USUAL_EVENT,
@@ -16,6 +16,7 @@ from appliance.services.messages import (
     tally_of_message,
 )
 from appliance.services.metering import Tally
+from appliance.services.request_body import JudgedRequest
 
 _TYPES = {
     400: "invalid_request_error",
@@ -36,20 +37,12 @@ class MessagesDialect(ServedDialect):
     """`dialect.Dialect` for messages."""
 
     path = "/v1/messages"
+    judge = staticmethod(read_messages_request)
+    tally_of = staticmethod(tally_of_message)
 
-    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
-        request = read_messages_request(
-            body, served_model=self._served_model, cache_salt=self._salt.of(key.team), limits=self._limits
-        )
-        return EngineRequest(
-            path=self.path,
-            body=request.body,
-            model=self._served_model,
-            stream=request.stream,
-            meter=_meter,
-            tally_of=tally_of_message,
-            headers=effort_header(request.reasoning_effort),
-        )
+    def meter(self, judged: JudgedRequest) -> Meter:
+        del judged  # counts come as they come, whatever was asked
+        return EventMeter(look_at_message_event, usual=USUAL_EVENT)
 
     def error(self, status: int, message: str, *, code: str, param: str | None = None) -> bytes:
         del code, param  # Anthropic's error object has no place for them; the message names the field
@@ -62,21 +55,17 @@ class MessagesDialect(ServedDialect):
         return b"event: error\ndata: %b\n\n" % self.error(502, message, code=code)
 
 
+def no_tokens(_: bytes) -> Tally:
+    """Say that nothing was spent."""
+    return Tally(counts=TokenUsage(prompt_tokens=0, completion_tokens=0), source=UsageSource.FINAL, done=True)
+
+
 class CountDialect(MessagesDialect):
     """`dialect.Dialect` for the count of a prompt's tokens; the model is not asked, so it costs none."""
 
     path = "/v1/messages/count_tokens"
-
-    def read(self, body: bytes, key: ApiKey) -> EngineRequest:
-        del key
-        return EngineRequest(
-            path=self.path,
-            body=read_count_request(body, served_model=self._served_model, limits=self._limits),
-            model=self._served_model,
-            stream=False,
-            meter=_meter,
-            tally_of=_no_tokens,
-        )
+    judge = staticmethod(read_count_request)
+    tally_of = staticmethod(no_tokens)
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:
@@ -91,11 +80,3 @@ def _message_of(body: bytes) -> str:
         return str(error["message"])
     except (ValueError, KeyError, TypeError):
         return "The engine refused this request."
-
-
-def _meter() -> EventMeter:
-    return EventMeter(look_at_message_event, usual=USUAL_EVENT)
-
-
-def _no_tokens(_: bytes) -> Tally:
-    return Tally(counts=TokenUsage(prompt_tokens=0, completion_tokens=0), source=UsageSource.FINAL, done=True)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from appliance.domain.errors import ChatRefused
-from appliance.services.completions import CompletionRequest, read_completion_request
-from appliance.services.request_body import ChatLimits
+from appliance.services.completions import read_completion_request
+from appliance.services.request_body import ChatLimits, JudgedRequest
 
 ASK: dict[str, Any] = {"model": "m", "prompt": "Once upon"}
 
 
-def read(request: dict[str, Any]) -> CompletionRequest:
+def read(request: dict[str, Any]) -> JudgedRequest:
     return read_completion_request(
         json.dumps(request).encode(), served_model="m", cache_salt="salt", limits=ChatLimits()
     )

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from appliance.domain.errors import ChatRefused
-from appliance.services.messages import MessagesRequest, read_count_request, read_messages_request
-from appliance.services.request_body import ChatLimits
+from appliance.services.messages import read_count_request, read_messages_request
+from appliance.services.request_body import ChatLimits, JudgedRequest
 
 TALK = [{"role": "user", "content": "Hello"}]
 ASK: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": TALK}
@@ -17,7 +17,7 @@ PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 AFAR = {"type": "image", "source": {"type": "url", "url": "https://x/cat.png"}}
 
 
-def read(request: dict[str, Any]) -> MessagesRequest:
+def read(request: dict[str, Any]) -> JudgedRequest:
     return read_messages_request(json.dumps(request).encode(), served_model="m", cache_salt="salt", limits=ChatLimits())
 
 
@@ -89,8 +89,12 @@ def test_what_is_not_forwarded_is_refused_by_name(change: dict[str, Any], param:
 
 
 def test_a_request_to_count_is_judged_alike() -> None:
+    def count(request: dict[str, Any]) -> JudgedRequest:
+        body = json.dumps(request).encode()
+        return read_count_request(body, served_model="m", cache_salt="salt", limits=ChatLimits())
+
     ask = {"model": "m", "messages": TALK}
 
-    assert json.loads(read_count_request(json.dumps(ask).encode(), served_model="m", limits=ChatLimits())) == ask
+    assert json.loads(count(ask).body) == ask
     with pytest.raises(ChatRefused):
-        read_count_request(json.dumps(ask | talk(AFAR)).encode(), served_model="m", limits=ChatLimits())
+        count(ask | talk(AFAR))

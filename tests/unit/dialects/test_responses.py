@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from appliance.domain.errors import ChatRefused
-from appliance.services.request_body import ChatLimits
-from appliance.services.responses import ResponsesRequest, read_responses_request
+from appliance.services.request_body import ChatLimits, JudgedRequest
+from appliance.services.responses import read_responses_request
 
 ASK: dict[str, Any] = {"model": "m", "input": "Hello"}
 PIXEL = "data:image/png;base64,AAAA"
 
 
-def read(request: dict[str, Any]) -> ResponsesRequest:
+def read(request: dict[str, Any]) -> JudgedRequest:
     return read_responses_request(
         json.dumps(request).encode(), served_model="m", cache_salt="salt", limits=ChatLimits()
     )

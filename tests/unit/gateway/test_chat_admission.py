@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.domain.errors import ChatRefused
-from appliance.services.admission import SAFE_PROMPT, ChatRequest, read_chat_request
-from appliance.services.request_body import REFUSED_FIELDS, ChatLimits
+from appliance.services.admission import SAFE_PROMPT, read_chat_request
+from appliance.services.request_body import REFUSED_FIELDS, ChatLimits, JudgedRequest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -21,7 +21,7 @@ JSON = st.recursive(
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def read(request: object, limits: ChatLimits | None = None) -> ChatRequest:
+def read(request: object, limits: ChatLimits | None = None) -> JudgedRequest:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     return read_chat_request(body, served_model="m", cache_salt="salt", limits=limits or ChatLimits())
 
