@@ -55,8 +55,9 @@ class MessagesDialect(ServedDialect):
         return b"event: error\ndata: %b\n\n" % self.error(502, message, code=code)
 
 
-def no_tokens(_: bytes) -> Tally:
+def no_tokens(body: bytes) -> Tally:
     """Say that nothing was spent."""
+    del body
     return Tally(counts=TokenUsage(prompt_tokens=0, completion_tokens=0), source=UsageSource.FINAL, done=True)
 
 
