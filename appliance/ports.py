@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from appliance.domain.acceptance import BurnInResult, Diagnosis, Figure, Passport
 from appliance.domain.audit import AuditEntry
 from appliance.domain.events import Event, EventRecord
 from appliance.domain.health import EngineHealth
@@ -25,7 +26,7 @@ from appliance.domain.tenancy import KeyTerms, Priority, Team
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
 from bundles.media.scan import ScanVerdict
-from bundles.release import Release
+from bundles.release import Device, Release
 
 Emit = Callable[[Event], None]
 """Hands an event to the journal; thread-safe."""
@@ -178,6 +179,45 @@ class Engine(Protocol):
     def answer(self, prompt: str, *, max_tokens: int, timeout_s: float) -> KnownAnswer:
         """Ask one greedy chat question."""
         ...
+
+
+class BurnIn(Protocol):
+    """Loads the node's processors and measures them. Raises BurnInFailed, Canceled; leaves nothing running."""
+
+    def run(
+        self, device: Device, *, duration_s: int, ranks: int, watch: Callable[[], None], is_canceled: IsCanceled
+    ) -> BurnInResult:
+        """Work for about `duration_s`, on all devices at once; `watch` is called several times a second."""
+        ...
+
+    def diagnose(self, *, level: int, is_canceled: IsCanceled) -> Diagnosis | None:
+        """Run the GPUs' maker's own diagnostics; `None` where the node has none."""
+        ...
+
+
+class LoadMeter(Protocol):
+    def measure(self, model: str, *, concurrency: int, is_canceled: IsCanceled) -> tuple[Figure, ...]:
+        """Put a fixed load on the running engine, from one client and from `concurrency`.
+
+        Raises EngineNotReady where a question is not answered, Canceled.
+        """
+        ...
+
+
+class PassportStore(Protocol):
+    """Passports of this node, and the burn-in of an acceptance that goes on. Raises StoreUnusable, StateUnusable."""
+
+    def keep_burn_in(self, operation_id: OperationId, result: BurnInResult) -> None: ...
+
+    def burn_in(self, operation_id: OperationId) -> BurnInResult:
+        """Return what was kept; raises NotFound."""
+        ...
+
+    def keep(self, passport: Passport) -> None:
+        """Store a passport durably; a second time under the same id replaces it."""
+        ...
+
+    def passports(self) -> tuple[Passport, ...]: ...
 
 
 class Journal(Protocol):

@@ -11,6 +11,11 @@ def posture_table() -> str:
     return files("appliance").joinpath("posture.toml").read_text(encoding="utf-8")
 
 
+def gpu_bands() -> str:
+    """Return what known GPUs may be expected to do, in TOML."""
+    return files("appliance").joinpath("gpu-bands.toml").read_text(encoding="utf-8")
+
+
 def list_prices() -> str:
     """Return the price book that ships with the appliance, in TOML."""
     return files("appliance").joinpath("prices.toml").read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ from threading import Lock
 
 from sqlalchemy import Engine as SqlEngine
 
+from appliance.adapters.acceptance import EngineBurnIn, EngineLoadMeter, PassportFolder
 from appliance.adapters.ansible import AnsibleRunner
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.gateway import TlsGatewayProbe
@@ -39,15 +40,27 @@ from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicense
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlTenancyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.adapters.vllm import VllmEngine
 from appliance.config import Paths, Settings
+from appliance.domain.acceptance import bands_from_toml
 from appliance.domain.costs import PriceBook, price_book
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.domain.operation import StepName
 from appliance.domain.posture import items_from_toml
 from appliance.domain.tenancy import KeyTerms
 from appliance.domain.usage import ApiKey
-from appliance.ports import DiskMeter, GatewayProbe, MediaScanner, NodeBoot, NodeProbe, PlaybookRunner, ServiceManager
+from appliance.ports import (
+    BurnIn,
+    DiskMeter,
+    GatewayProbe,
+    LoadMeter,
+    MediaScanner,
+    NodeBoot,
+    NodeProbe,
+    PlaybookRunner,
+    ServiceManager,
+)
 from appliance.ports import Engine as EnginePort
-from appliance.resources import list_prices, posture_table
+from appliance.resources import gpu_bands, list_prices, posture_table
+from appliance.services.acceptance import Passports
 from appliance.services.compliance import Compliance
 from appliance.services.custody import Custody
 from appliance.services.egress import EgressSource, EgressWatch
@@ -63,6 +76,7 @@ from appliance.services.readiness import ReadinessProbe
 from appliance.services.scrubbing import Scrubbing
 from appliance.services.site_keys import SiteKeys
 from appliance.services.steps import Step
+from appliance.services.steps.acceptance import BurnInStep, MeasureStep
 from appliance.services.steps.evidence import CollectStep, SignStep
 from appliance.services.steps.intake import ImportPlaces, ImportStep
 from appliance.services.steps.license import LicenseStep
@@ -77,6 +91,7 @@ from appliance.services.tenancy import Tenancy
 from bundles.release import KnownAnswer, Release
 
 GATEWAY_ACCOUNT = "leeward-gateway"
+ENGINE_ACCOUNT = "leeward-engine"
 AUDITOR_GROUP = "leeward-auditor"
 
 
@@ -95,6 +110,8 @@ class World:
     meter: DiskMeter | None = None
     scanner: MediaScanner | None = None
     egress: EgressSource = field(default_factory=EgressTables)
+    burn_in: BurnIn | None = None
+    load: LoadMeter | None = None
 
 
 def real_world(settings: Settings) -> World:
@@ -277,6 +294,7 @@ def _management(parts: _Parts) -> Management:
         plans=parts.plans,
         keys=parts.keys,
         tenancy=parts.tenancy,
+        passports=_passports(parts),
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
         health=Health(_health_ports(parts), node=settings.node_name).report,
@@ -354,7 +372,40 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         StepName.REMOVE: RemovalStep(
             slots=slots, probe=world.probe, runner=world.runner, node=parts.settings.node_name
         ),
+        **_acceptance_steps(parts),
     }
+
+
+def _acceptance_steps(parts: _Parts) -> dict[StepName, Step]:
+    paths, world, slots, store = parts.settings.paths, parts.world, parts.slots, _passport_folder(parts)
+    burn_in = world.burn_in or EngineBurnIn(
+        python=paths.engine_environments / "current/bin/python",
+        cache=paths.root / "var/cache/leeward-engine",
+        account=ENGINE_ACCOUNT,
+    )
+    return {
+        StepName.BURN_IN: BurnInStep(
+            slots=slots, services=world.services, probe=world.probe, burn_in=burn_in, store=store
+        ),
+        StepName.MEASURE: MeasureStep(
+            slots=slots,
+            probe=world.probe,
+            meter=world.load or EngineLoadMeter(paths.engine_socket),
+            store=store,
+            audit=parts.audit,
+            bands=bands_from_toml(gpu_bands()),
+            node=parts.settings.node_name,
+            simulated=world.simulated,
+        ),
+    }
+
+
+def _passport_folder(parts: _Parts) -> PassportFolder:
+    return PassportFolder(parts.settings.paths.data / "state/passports")
+
+
+def _passports(parts: _Parts) -> Passports:
+    return Passports(_passport_folder(parts), slot=parts.slots.current)
 
 
 def _import_places(paths: Paths) -> ImportPlaces:
@@ -378,7 +429,7 @@ def _health_ports(parts: _Parts) -> HealthPorts:
         clock=parts.clock,
         release=partial(_current_release, parts.slots),
         certificate=partial(certificate_not_after, parts.settings.paths.tls_certificate),
-        more_alerts=lambda: (*parts.egress.alerts(), *parts.scrubbing.alerts()),
+        more_alerts=lambda: (*parts.egress.alerts(), *parts.scrubbing.alerts(), *_passports(parts).alerts()),
     )
 
 
@@ -394,6 +445,7 @@ def _evidence_ports(parts: _Parts) -> EvidencePorts:
         egress=parts.egress.look,
         posture=_posture().findings,
         receipts=_custody(parts).files,
+        passports=_passports(parts).views,
     )
 
 

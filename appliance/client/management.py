@@ -20,6 +20,7 @@ import httpx
 from appliance.client.answers import read_answer as _read
 from appliance.client.problems import error_from_problem
 from appliance.client.tenants import TenantCalls
+from appliance.domain.acceptance import PassportView
 from appliance.domain.audit import AuditEntry
 from appliance.domain.costs import CostReport
 from appliance.domain.egress import EgressReport
@@ -99,6 +100,10 @@ class ApplianceClient(TenantCalls):
     async def health(self) -> HealthReport:
         """Return the node's health."""
         return await self._get("/v1/health", HealthReport)
+
+    async def passports(self) -> tuple[PassportView, ...]:
+        """Return every capacity passport of the node, newest first."""
+        return await self._get("/v1/passports", tuple[PassportView, ...])
 
     async def posture(self) -> tuple[PostureFinding, ...]:
         """Measure the node against the compliance table."""

@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
+from appliance.domain.acceptance import PassportView
 from appliance.domain.audit import Chain, follow_lines, to_line
 from appliance.domain.egress import EgressReport
 from appliance.domain.errors import Canceled
 from appliance.domain.operation import OperationId
+from appliance.domain.passport_page import page
 from appliance.domain.posture import PostureFinding
 from appliance.domain.projection import OperationView, fold_all
 from appliance.domain.sheet import csv_line
@@ -52,6 +54,7 @@ class EvidencePorts:
     egress: Callable[[], EgressReport] | None = None
     posture: Callable[[], tuple[PostureFinding, ...]] | None = None
     receipts: Callable[[], Iterator[tuple[str, bytes]]] | None = None
+    passports: Callable[[], tuple[PassportView, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class EvidenceWriter:
         self._registers()
         self._json("node/facts.json", to_plain(self._ports.probe.facts()))
         self._node_security()
+        self._passports()
         manifest = self._ports.release_json()
         if manifest is not None:
             self._path("release/release.json").write_bytes(manifest)
@@ -167,6 +171,13 @@ class EvidenceWriter:
             self._json("node/egress.json", {"sentence": seen.sentence, "days": seen.days, **to_plain(seen)})
         if self._ports.posture is not None:
             self._json("node/compliance.json", to_plain(self._ports.posture()))
+
+    def _passports(self) -> None:
+        """Write every passport as it is kept, and as the page that people read."""
+        for view in () if self._ports.passports is None else self._ports.passports():
+            passport = view.passport
+            self._json(f"passports/{passport.id}.json", to_plain(passport))
+            self._path(f"passports/{passport.id}.txt").write_text(page(view), encoding="utf-8")
 
     def _stop_if_canceled(self) -> None:
         if self._is_canceled():

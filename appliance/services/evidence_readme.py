@@ -27,6 +27,7 @@ Files
   operations/operations.jsonl   installs, imports and exports: when, by whom, with which steps and result
   node/facts.json          the machine as it was at the time of the export
   node/compliance.json     how the node stood against items of CIS and STIG, with the reason of each exception
+  passports/               capacity passports: what the node was measured to do, with which release
   node/egress.json         what tried to get out since when, all refused; and what such a count cannot show
   release/release.json     the manifest of the current release: every file with its SHA-256
   receipts/RELEASE/        custody receipts, signed; `leeward bundle receipt list` checks the chain

@@ -19,6 +19,7 @@ from appliance.domain.preflight import Finding, Judgement, judged
 from appliance.domain.status import NodeStatus, Role
 from appliance.domain.usage_report import UsageDimension
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
+from appliance.services.acceptance import Passports
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.operations import Operations
@@ -47,6 +48,7 @@ class Management:
     identity: NodeIdentity
     operations: Operations
     plans: Plans
+    passports: Passports
     keys: Keys
     tenancy: Tenancy
     probe: NodeProbe

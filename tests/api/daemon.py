@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from appliance.adapters.acceptance import PassportFolder
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.plans import PlanFolder
 from appliance.adapters.reports import SupportReportFolder
@@ -36,6 +37,7 @@ from appliance.entrypoints.management.api import create_app
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.serving import alone, serve
 from appliance.resources import list_prices
+from appliance.services.acceptance import Passports
 from appliance.services.compliance import Compliance
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
@@ -128,6 +130,7 @@ def main(root: Path) -> None:
             tenancy=Tenancy(
                 register=lambda: SqlTenancyRegister(ledger), keys=SqlKeyRegister(ledger), audit=audit, clock=clock
             ),
+            passports=Passports(PassportFolder(paths.data / "state/passports"), slot=lambda: None),
             probe=nothing,
             preflight=nothing.preflight,
             health=nothing.health,

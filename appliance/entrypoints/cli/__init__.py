@@ -19,6 +19,7 @@ INTERRUPTED = 130
 
 _HERE = "appliance.entrypoints.cli"
 VERBS: dict[str, str] = {
+    "acceptance": f"{_HERE}.acceptance:acceptance",
     "audit": f"{_HERE}.records:audit",
     "bundle": "bundles.cli:bundle",
     "cancel": f"{_HERE}.operations:cancel",
@@ -37,6 +38,7 @@ VERBS: dict[str, str] = {
     "license": f"{_HERE}.records:license_",
     "operations": f"{_HERE}.operations:operations",
     "plan": f"{_HERE}.plan:plan",
+    "passport": f"{_HERE}.acceptance:passport",
     "preflight": f"{_HERE}.node:preflight",
     "provision": f"{_HERE}.operations:provision",
     "quota": f"{_HERE}.tenants:quota",

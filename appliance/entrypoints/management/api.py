@@ -41,6 +41,7 @@ WHO_MAY_START: dict[OperationKind, frozenset[Role]] = {
     OperationKind.EXPORT_EVIDENCE: frozenset({Role.ADMIN, Role.AUDITOR}),
     OperationKind.PLAN: ADMIN,
     OperationKind.UNINSTALL: ADMIN,
+    OperationKind.ACCEPTANCE: ADMIN,
 }
 
 
@@ -110,6 +111,10 @@ def _add_node_routes(app: FastAPI, management: Management) -> None:
     @app.get("/v1/health", dependencies=READING)
     def health() -> Response:
         return _say(management.health())
+
+    @app.get("/v1/passports", dependencies=READING)
+    def passports() -> Response:
+        return _say(management.passports.views())
 
     @app.get("/v1/posture", dependencies=READING)
     def posture() -> Response:

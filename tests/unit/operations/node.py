@@ -23,7 +23,7 @@ from appliance.domain.health import EngineHealth
 from appliance.domain.node import Filesystem, NodeFacts
 from appliance.domain.restart import RestartReason
 from appliance.domain.usage import Admission, Settlement, TokenUsage, UsageOutcome, UsageSource, UsageState
-from appliance.ports import Emit, GatewayAnswer, IsCanceled, KnownAnswer, PlayRequest, PlayResult
+from appliance.ports import BurnIn, Emit, GatewayAnswer, IsCanceled, KnownAnswer, LoadMeter, PlayRequest, PlayResult
 from appliance.services.management import Management
 from appliance.wiring import World, management_of
 from bundles.keys import Keyring
@@ -205,6 +205,8 @@ class TwinNode:
         self.gateway = TwinGateway(self.paths.ledger)
         self.boot = TwinBoot()
         self.scanner: SiteScanner | None = None
+        self.burn_in: BurnIn | None = None
+        self.load: LoadMeter | None = None
         self.keyring = Keyring.create(self.root / "keys")
         write_bundle(self.medium, self.keyring)
         root_json = (self.root / "keys/1.root.json").read_bytes()
@@ -231,6 +233,8 @@ class TwinNode:
             boot=self.boot,
             egress=NothingTried(),
             scanner=self.scanner,
+            burn_in=self.burn_in,
+            load=self.load,
         )
         with management_of(Settings(node_name="llm01", paths=self.paths), world) as management:
             yield management

@@ -1,0 +1,197 @@
+"""An acceptance on a node of twins: what stops, what starts again, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from appliance.domain.acceptance import CPU_NOTICE, BurnInResult, Diagnosis, Figure
+from appliance.domain.errors import BurnInFailed
+from appliance.domain.operation import OperationKind, OperationRequest, OperationState, StepName
+from appliance.ports import IsCanceled
+from bundles.release import Device
+from tests.unit.acceptance.made import burn_in, figure
+from tests.unit.operations.node import TwinNode
+from tests.unit.operations.test_install import ACTOR, SLOT, audited, install, run
+from tests.unit.operations.world import until
+
+ENGINE = "leeward-engine.service"
+
+
+@dataclass
+class TwinBurnIn:
+    """Says what a test wants, and looks whether the engine runs meanwhile."""
+
+    node: TwinNode
+    says: BurnInResult = field(default_factory=lambda: burn_in(figure("memory", 10)))
+    engine_while_it_ran: list[str] = field(default_factory=list)
+    before: Callable[[IsCanceled], None] = lambda _: None
+
+    def run(
+        self, device: Device, *, duration_s: int, ranks: int, watch: Callable[[], None], is_canceled: IsCanceled
+    ) -> BurnInResult:
+        del device, ranks
+        watch()
+        self.engine_while_it_ran.append(self.node.units.active_state(ENGINE))
+        self.before(is_canceled)
+        return replace(self.says, duration_s=duration_s)
+
+    def diagnose(self, *, level: int, is_canceled: IsCanceled) -> Diagnosis | None:
+        del is_canceled
+        raise AssertionError(f"level {level}: there is no GPU to diagnose")
+
+
+@dataclass
+class TwinLoad:
+    rate: float = 100.0
+
+    def measure(self, model: str, *, concurrency: int, is_canceled: IsCanceled) -> tuple[Figure, ...]:
+        del is_canceled
+        assert model == "small"
+        return (figure("throughput", self.rate, subject=f"{concurrency} clients"),)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> TwinNode:
+    node = TwinNode(tmp_path)
+    node.burn_in = TwinBurnIn(node)
+    node.load = TwinLoad()
+    return node
+
+
+def test_an_acceptance_stops_the_engine_measures_and_starts_it_again(node: TwinNode) -> None:
+    assert isinstance(node.burn_in, TwinBurnIn)
+    with node.daemon() as management:
+        install(management, node)
+        view = run(management, OperationKind.ACCEPTANCE, duration_s="7", concurrency="4")
+        (found,) = management.passports.views()
+
+        assert (view.error, view.state) == (None, OperationState.SUCCEEDED)
+        assert node.burn_in.engine_while_it_ran == ["inactive"]
+        assert node.units.active_state(ENGINE) == "active"
+        assert (found.passport.slot, found.passport.id) == (SLOT, view.id)
+        assert found.passport.burn_in.duration_s == 7
+        assert found.passport.figures == (figure("memory", 10), figure("throughput", 100.0, subject="4 clients"))
+        assert found.passport.notice.startswith(CPU_NOTICE)
+        assert "SIMULATED" in found.passport.notice
+        assert any(CPU_NOTICE in line for line in view.log)
+        assert "passport.write succeeded" in audited(management)
+        assert [path.suffix for path in (node.paths.data / "state/passports").iterdir()] == [".json"]
+
+
+def test_nothing_is_stopped_on_a_node_that_serves_no_release(node: TwinNode) -> None:
+    with node.daemon() as management:
+        view = run(management, OperationKind.ACCEPTANCE)
+
+        assert view.error is not None
+        assert view.error.code == "engine-not-ready"
+        assert node.units.restarts == []
+        assert management.passports.views() == ()
+
+
+def test_nothing_is_measured_while_another_release_waits_to_be_served(node: TwinNode) -> None:
+    assert isinstance(node.burn_in, TwinBurnIn)
+    with node.daemon() as management:
+        install(management, node)
+        run(management, OperationKind.IMPORT, medium=str(node.newer_medium()))
+        view = run(management, OperationKind.ACCEPTANCE)
+
+        assert view.error is not None
+        assert "waits to be served" in view.error.detail
+        assert node.burn_in.engine_while_it_ran == []
+
+
+def test_a_burn_in_that_fails_starts_the_engine_again_and_leaves_no_passport(node: TwinNode) -> None:
+    def fail(_is_canceled: IsCanceled) -> None:
+        raise BurnInFailed(detail="the program exited 1: no CUDA", remedy="Look.")
+
+    assert isinstance(node.burn_in, TwinBurnIn)
+    node.burn_in.before = fail
+    with node.daemon() as management:
+        install(management, node)
+        view = run(management, OperationKind.ACCEPTANCE)
+
+        assert view.error is not None
+        assert view.error.code == "burn-in-failed"
+        assert node.units.active_state(ENGINE) == "active"
+        assert management.passports.views() == ()
+
+
+def test_a_device_that_computes_wrong_fails_the_acceptance(node: TwinNode) -> None:
+    assert isinstance(node.burn_in, TwinBurnIn)
+    node.burn_in.says = replace(node.burn_in.says, wrong=("GPU 2: gemm-bf16",))
+    with node.daemon() as management:
+        install(management, node)
+        view = run(management, OperationKind.ACCEPTANCE)
+
+        assert view.error is not None
+        assert "GPU 2: gemm-bf16" in view.error.detail
+        assert "systemctl stop leeward-engine" in view.error.remedy
+        assert management.passports.views() == ()
+
+
+def test_an_acceptance_that_a_stop_of_the_daemon_cut_goes_on_and_ends_with_one_passport(node: TwinNode) -> None:
+    def wait(is_canceled: IsCanceled) -> None:
+        until(is_canceled)
+        raise BurnInFailed(detail="killed", remedy="None.")
+
+    assert isinstance(node.burn_in, TwinBurnIn)
+    with node.daemon() as management:
+        install(management, node)
+        node.burn_in.before = wait
+        begun = management.operations.start(OperationRequest(kind=OperationKind.ACCEPTANCE, parameters={}), ACTOR)
+        until(lambda: node.burn_in.engine_while_it_ran != [])  # type: ignore[union-attr]  the twin from above
+    assert node.units.active_state(ENGINE) == "active"
+
+    node.burn_in.before = lambda _: None
+    with node.daemon() as management:
+        management.operations.resume()
+        assert management.operations.join(30)
+        view = management.operations.view(begun.id)
+
+        assert (view.state, view.step(StepName.MEASURE).state.value) == (OperationState.SUCCEEDED, "succeeded")
+        assert [found.passport.id for found in management.passports.views()] == [begun.id]
+
+
+def test_a_release_that_is_slower_than_the_one_before_gives_an_alert(node: TwinNode) -> None:
+    with node.daemon() as management:
+        install(management, node)
+        run(management, OperationKind.ACCEPTANCE)
+        assert not [alert for alert in management.health().alerts if alert.code.startswith("capacity")]
+        assert install(management, node, medium=str(node.newer_medium())).error is None
+        assert management.identity.slot() == "26.12.0-e2"
+    node.load = TwinLoad(rate=50.0)
+    with node.daemon() as management:
+        view = run(management, OperationKind.ACCEPTANCE)
+
+        (alert,) = [alert for alert in management.health().alerts if alert.code.startswith("capacity")]
+        assert alert.code == "capacity-drop"
+        assert f"Against {SLOT}: throughput" in alert.advice
+        assert f"1 worse than {SLOT}" in view.summary
+
+
+def test_a_damaged_passport_is_an_alert_and_not_a_node_without_health(node: TwinNode) -> None:
+    with node.daemon() as management:
+        install(management, node)
+        run(management, OperationKind.ACCEPTANCE)
+        (path,) = (node.paths.data / "state/passports").iterdir()
+        path.write_text("{", encoding="utf-8")
+
+        assert "capacity-unknown" in {alert.code for alert in management.health().alerts}
+
+
+def test_the_signed_evidence_holds_every_passport_as_data_and_as_a_page(node: TwinNode, tmp_path: Path) -> None:
+    with node.daemon() as management:
+        install(management, node)
+        measured = run(management, OperationKind.ACCEPTANCE)
+        exported = run(management, OperationKind.EXPORT_EVIDENCE, destination=str(tmp_path))
+
+    assert exported.error is None
+    assert exported.evidence is not None
+    manifest = next((Path(exported.evidence.bundle) / "targets").glob("*.release.json"))
+    paths = {entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["files"]}
+    assert {f"passports/{measured.id}.json", f"passports/{measured.id}.txt"} <= paths
