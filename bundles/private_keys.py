@@ -132,8 +132,14 @@ def _no_key(path: Path, why: str) -> SignatureRefused:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MAX_KEY_BYTES)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_KEY_BYTES)
+    except OSError as error:
+        raise KeyLocked(
+            detail=f"{path} cannot be read: {error.strerror or error}",
+            remedy="Name the file that holds the key, and run this as who may read it.",
+        ) from error
 
 
 def _encrypted(plain: bytes, passphrase: bytes) -> bytes:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bundles.media.reader import MediaBlobs, Source, Volume
 
 _REMEMBERED = 2
+MOST_WRONG = 32
+"""So many wrong results are computed for one leaf; each means that a header lied about a parity cell."""
 
 
 class _BadCell(Exception):
@@ -69,19 +71,23 @@ class Mender:
         lost = {*self._lost(found, place), place.volume}
         parity = self._parity(found, place.row)
         tried: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-        while True:
+        given = 0
+        while given < MOST_WRONG:
             choices = combinations(sorted(parity), len(lost))
             choice = next((used for used in choices if (used, tuple(sorted(lost))) not in tried), None)
             if choice is None:
                 return
             tried.add((choice, tuple(sorted(lost))))
             try:
-                yield self._content(found, place, lost, {number: parity[number] for number in choice})
+                content = self._content(found, place, lost, {number: parity[number] for number in choice})
             except _BadCell as bad:
                 if bad.number < 0:
                     del parity[-1 - bad.number]
                 else:
                     lost.add(bad.number)
+            else:
+                given += 1
+                yield content
 
     def _content(self, found: Plan, place: Place, lost: set[int], parity: dict[int, Volume]) -> bytes:
         """Compute a cell. Raises _BadCell where another cell is not what it should be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from bundles.digest import sha256_hex
 from bundles.errors import ContentMismatch, MediaMissing, SignatureRefused, VolumesMissing
 from bundles.layout import open_bundle
-from bundles.media import reader
+from bundles.media import mend, reader
 from bundles.media.header import Held, VolumeHeader, VolumeKind, header_from_bytes, header_to_bytes, read_header
 from bundles.media.kept import Kept
+from bundles.media.mend import Mender
 from bundles.media.opening import open_media
 from bundles.media.parity import Combination, coefficient, recipe
-from bundles.media.plan import Leaf
+from bundles.media.plan import Leaf, plan
 from bundles.media.reader import MediaBlobs
 from bundles.media.split import lay_out, write_volume
 from bundles.release import LEAF_BYTES, Release
@@ -278,3 +280,34 @@ def test_metadata_that_rotted_on_one_volume_is_taken_from_the_next(
     verified = open_media([bad, volumes[1]]).check(site.trust, now=NOW)
 
     assert verified.release.epoch == 1
+
+
+def test_parity_whose_header_lies_is_not_tried_in_every_combination(
+    volumes: tuple[Path, ...], release: Release, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forged = []
+    for volume in volumes[5:]:
+        lying = copied(volume, tmp_path / volume.name)
+        flip_bit(lying / "volume/parity.000", 5)
+        header = read_header(open_bundle(lying))
+        assert header is not None
+        first = sha256_hex((lying / "volume/parity.000").read_bytes()[: plan(release.files, 5).row_bytes(0)])
+        digests = (first, *header.digests[1:])
+        (lying / "volume/header.json").write_bytes(header_to_bytes(replace(header, digests=digests)))
+        forged.append(lying)
+    computed = []
+    compute = Mender._computed
+
+    def counted(*arguments: Any) -> bytes:  # noqa: ANN401  handed on as they are
+        computed.append(arguments[2])
+        return compute(*arguments)
+
+    monkeypatch.setattr(Mender, "_computed", counted)
+    monkeypatch.setattr(mend, "MOST_WRONG", 1)
+
+    with pytest.raises(VolumesMissing):
+        take(site, *volumes[1:5], *forged)
+
+    of_row = [place for place in computed if place.row == 0]
+    assert 0 < len(of_row) <= sum(len(plan(release.files, 5).cell(place)) for place in set(of_row))
+    assert site.slots() == []

@@ -103,3 +103,10 @@ def test_other_kinds_of_keys_are_refused(tmp_path: Path, kind: str) -> None:
         open_private(path)
     with pytest.raises(SignatureRefused, match="P-384 or ML-DSA-87"):
         read_public(public)
+
+
+def test_a_key_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    for read in (private_keys.open_private, private_keys.read_public):
+        with pytest.raises(KeyLocked) as caught:
+            read(tmp_path / "nobody.pem")
+        assert "nobody.pem" in caught.value.detail
