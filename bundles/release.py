@@ -19,6 +19,7 @@ from bundles.errors import PairMismatch, ReleaseInvalid
 from bundles.manifest import check_paths
 
 SCHEMA = "leeward-release/1"
+OWN_NAME = "release.json"
 MAX_RELEASE_BYTES = 64 * 1024 * 1024
 MAX_FILE_BYTES = 1 << 42
 MAX_EPOCH = (1 << 31) - 1
@@ -243,6 +244,8 @@ def _check_files(release: Release) -> None:
     paths = [entry.path for entry in release.files]
     if paths != sorted(paths):
         raise _invalid("the files are not in path order")
+    if OWN_NAME in paths:
+        raise _invalid(f"a file is called {OWN_NAME}, as the manifest itself is in its slot")
     known: dict[str, FileEntry] = {}
     for entry in release.files:
         _check_file(entry)

@@ -16,6 +16,7 @@ from bundles.errors import ReleaseInvalid
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
 MAX_TENSORS = 200_000
+MAX_DIMENSIONS = 32
 LENGTH_BYTES = 8
 
 DTYPE_BITS: Mapping[str, int] = {
@@ -87,6 +88,8 @@ def _entry(name: str, value: object) -> TensorEntry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise CodecError(f"tensor {name[:80]!a} has the unknown type {str(dtype)[:80]!a}")
+    if isinstance(shape, list) and len(shape) > MAX_DIMENSIONS:
+        raise CodecError(f"tensor {name[:80]!a} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are allowed")
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:  # noqa: PLR2004  begin and end
         raise CodecError(f"tensor {name[:80]!a} has a shape or offsets that are not whole numbers")
     begin, end = offsets

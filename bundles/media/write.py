@@ -21,8 +21,17 @@ from pathlib import Path
 from bundles.blobs import Blobs, damaged
 from bundles.digest import sha256_hex
 from bundles.errors import ContentMismatch, LeewardError, OutputOccupied, StoreFull, StoreUnusable, VolumeForeign
-from bundles.layout import BLOBS, FOLDERS, METADATA, TARGETS, VOLUME, Bundle, read_at
-from bundles.media.header import HEADER, PARTIAL, Held, VolumeHeader, VolumeKind, header_from_bytes, header_to_bytes
+from bundles.layout import BLOBS, FOLDERS, METADATA, TARGETS, VOLUME, Bundle, read_at, read_regular
+from bundles.media.header import (
+    HEADER,
+    MAX_HEADER_BYTES,
+    PARTIAL,
+    Held,
+    VolumeHeader,
+    VolumeKind,
+    header_from_bytes,
+    header_to_bytes,
+)
 from bundles.media.parity import Combination, coefficient
 from bundles.media.plan import FILE_SLACK_BYTES, Leaf, Piece, Place, Plan, cell_bytes
 from bundles.release import MAX_RELEASE_BYTES, Release
@@ -117,6 +126,12 @@ class VolumeWriter:
     def _claim(self) -> VolumeHeader | None:
         """Look what is in the folder. Raises VolumeForeign, OutputOccupied."""
         self.out.mkdir(parents=True, exist_ok=True)
+        linked = [name for name in (*FOLDERS, VOLUME) if (self.out / name).is_symlink()]
+        if linked:
+            raise OutputOccupied(
+                detail=f"on {self.out}, {', '.join(linked)} is a link that leads elsewhere",
+                remedy="Name a new folder, or empty the stick.",
+            )
         for name in (HEADER, PARTIAL):
             path = self.out / VOLUME / name
             if not path.is_file():
@@ -240,7 +255,7 @@ def reserved_bytes(source: Source) -> int:
 
 def _header(path: Path) -> VolumeHeader | None:
     try:
-        return header_from_bytes(path.read_bytes())
+        return header_from_bytes(read_regular(path, limit=MAX_HEADER_BYTES + 1))
     except ContentMismatch:
         return None
 

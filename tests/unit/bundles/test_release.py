@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.digest import sha256_hex, tree_digest
+from bundles.digest import EMPTY_SHA256, sha256_hex, tree_digest
 from bundles.errors import LeewardError, PairMismatch, ReleaseInvalid
 from bundles.layout import open_bundle, parts, peek
 from bundles.pair import lock
@@ -178,3 +178,12 @@ def test_evidence_needs_no_engine(release: Release) -> None:
     )
 
     assert release_from_bytes(release_to_bytes(evidence)) == evidence
+
+
+def test_no_file_may_take_the_manifests_own_place(release: Release) -> None:
+    """It would be signed and sealed, and then no site could make its slot."""
+    entry = FileEntry(path="release.json", size_bytes=0, sha256=EMPTY_SHA256, leaves=())
+    files = tuple(sorted((*release.files, entry), key=lambda one: one.path))
+
+    with pytest.raises(ReleaseInvalid, match=r"release\.json"):
+        release_to_bytes(replace(release, files=files))

@@ -54,6 +54,7 @@ def test_a_sound_file_gives_its_tensors_in_file_order() -> None:
         made({"a": {"dtype": "U8", "shape": [True], "data_offsets": [0, 1]}}, b"1"),
         made({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1, 2]}}, b"1"),
         made({"__metadata__": {"k": 1}}),
+        made({"a": tensor(0, 1, shape=[1] * 33)}, b"1"),
     ],
 )
 def test_an_unsound_file_is_refused(content: bytes) -> None:

@@ -274,3 +274,18 @@ def test_a_plan_has_at_least_one_volume_and_at_most_255() -> None:
     for count in (0, 256):
         with pytest.raises(ValueError, match="not a number of volumes"):
             plan([], count)
+
+
+@pytest.mark.parametrize("folder", ["blobs", "metadata", "volume"])
+def test_a_stick_whose_folder_leads_elsewhere_is_not_written_to(folder: str, layout: Layout, tmp_path: Path) -> None:
+    elsewhere, stick = tmp_path / "elsewhere", tmp_path / "stick"
+    elsewhere.mkdir()
+    stick.mkdir()
+    (stick / folder).symlink_to(elsewhere)
+
+    with pytest.raises(OutputOccupied) as caught:
+        write_volume(layout, layout.headers[0], stick)
+
+    assert folder in caught.value.detail
+    assert list(elsewhere.iterdir()) == []
+    assert [path.name for path in stick.iterdir()] == [folder]
