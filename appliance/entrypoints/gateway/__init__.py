@@ -45,12 +45,15 @@ def main(
     try:
         settings = Settings.load()
         paths = settings.paths
-        release = None if served_model else engine_of(paths.current_slot)
+        queue = QueueLimits()
+        if served_model is None:
+            engine = engine_of(paths.current_slot)
+            served_model, queue = engine.served_model_name, QueueLimits(slots=engine.max_num_seqs)
         options = GatewayOptions(
             engine_socket=socket or paths.engine_socket,
             ledger=ledger or paths.ledger,
-            served_model=release.served_model_name if release else served_model or "",
-            queue=QueueLimits(slots=release.max_num_seqs) if release else QueueLimits(),
+            served_model=served_model,
+            queue=queue,
         )
         server = make_server(
             GatewayApplication(options, boot_id=str(uuid4())),
@@ -66,7 +69,7 @@ def main(
 
 
 def engine_of(slot: Path) -> EngineRelease:
-    """Read what a slot serves, and how many requests at a time; raises ConfigInvalid, or ReleaseInvalid for a broken manifest."""
+    """Read what a slot's engine serves, and how; raises ConfigInvalid, or ReleaseInvalid for a broken manifest."""
     try:
         content = (slot / "release.json").read_bytes()
     except OSError as problem:

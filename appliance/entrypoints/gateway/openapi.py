@@ -121,12 +121,14 @@ _SCHEMAS: Schema = {
 _REFUSALS = {
     "400": "The request asks for what is not forwarded, or the engine refused it",
     "401": "No valid API key",
+    "403": "The API key is not for this network or this model",
     "404": "Another model than the served one",
+    "409": "The Idempotency-Key was sent before, with the same request",
     "413": "The body is over 64 MiB",
-    "422": "The engine refused the request",
-    "429": "Too many requests; see Retry-After",
+    "422": "The engine refused the request, or its Idempotency-Key belongs to another",
+    "429": "A quota is exhausted; see Retry-After and x-ratelimit-*",
     "502": "The engine failed on this request",
-    "503": "The engine does not answer, or usage cannot be recorded; see Retry-After",
+    "503": "The engine does not answer, too many requests wait, or usage cannot be recorded; see Retry-After",
 }
 
 
