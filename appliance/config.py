@@ -10,8 +10,8 @@ for a decision.
     [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
                   gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
     [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
-    [import]      scan = ["/usr/bin/clamdscan", "--fdpass", "--no-summary"]  # asked about each volume; default: none
     [plan]        second_admin = false                 # change the node only by a plan that another approved
+    [import]      scan = ["/usr/bin/clamdscan", "--fdpass", "--no-summary"]  # asked about each volume; default: none
     [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
 """
 
@@ -180,6 +180,13 @@ class SimulationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
+    """Whether the node is changed only by a plan that a second administrator approved."""
+
+    second_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSettings:
     """The scanner that is asked about every volume before anything is copied from it; `None`: nobody is asked."""
 
@@ -188,13 +195,6 @@ class ImportSettings:
     def __post_init__(self) -> None:
         if self.scan is not None and not (self.scan and self.scan[0].startswith("/")):
             raise ConfigInvalid(detail="import.scan does not begin with the path of a program.", remedy=_REMEDY)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSettings:
-    """Whether the node is changed only by a plan that a second administrator approved."""
-
-    second_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +253,7 @@ class Settings:
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     hardens_ssh: bool = True
     imports: ImportSettings = field(default_factory=ImportSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
 
     @property
     def role_variables(self) -> dict[str, object]:
@@ -290,8 +291,8 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
         gateway=GatewaySettings(**tables.get("gateway", {})),
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
         firewall=FirewallSettings(**_frozen(firewall)),
-        imports=ImportSettings(**_frozen(tables.get("import", {}))),
         plan=PlanSettings(**tables.get("plan", {})),
+        imports=ImportSettings(**_frozen(tables.get("import", {}))),
         hardens_ssh=tables.get("hardening", {}).get("ssh", True),
     )
 

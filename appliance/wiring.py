@@ -164,7 +164,7 @@ def management_of(settings: Settings, world: World | None = None) -> Iterator[Ma
         settings=settings,
         world=world,
         clock=clock,
-        journal=SqlJournal(database),
+        journal=journal,
         audit=audit,
         register=register,
         ledger=ledger,
@@ -330,7 +330,7 @@ def _steps(parts: _Parts) -> dict[StepName, Step]:
         runner=world.runner,
         make_ledger=parts.ledger.make,
         audit=parts.audit,
-        site=SiteVariables(gateway_port=parts.settings.gateway.port, roles=parts.settings.role_variables),
+        site=site,
         boot=world.boot,
         plans=parts.plans,
     )
