@@ -75,7 +75,7 @@ take() { # SHA-256, size, path: copy one file off the medium, part by part, and 
     while [ "$taken" -lt "$2" ]; do
         name=$MEDIUM/blobs/$1.p$(printf '%03d' "$part")
         [ -f "$name" ] && [ ! -L "$name" ] || fail "The medium is not complete" "$name is missing ($3)." "Mount the right medium, or ask the publisher for a new one. Nothing was installed from it." 4
-        cat "$name" >>"$target.partial" || fail "The medium could not be read" "$name gave an error ($3)." "Try another port or reader, then run this again." 4
+        head -c "$(($2 - taken))" "$name" >>"$target.partial" || fail "The medium could not be read" "$name gave an error ($3)." "Try another port or reader, then run this again." 4
         taken=$(stat -c %s "$target.partial") part=$((part + 1))
     done
     printf '%s  %s\n' "$1" "$target.partial" | sha256sum --status -c - || {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,23 @@ def test_a_folder_that_gives_nothing_is_refused(source: Path, table: dict[str, o
 def test_a_source_table_that_makes_no_sense_is_refused(tmp_path: Path, table: dict[str, object]) -> None:
     with pytest.raises(RecipeInvalid):
         make_source(table, context(tmp_path))
+
+
+def test_day_0_copies_no_more_of_a_part_than_its_list_says(tmp_path: Path) -> None:
+    """An endless part on a medium must not fill the node's disk before anything was compared."""
+    script = (RECIPES.parent / "bootstrap.sh").read_text(encoding="utf-8")
+    take = script[script.index("take() {") : script.index("take_under() {")].rstrip()
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / f"{'ab' * 32}.p000").write_bytes(bytes(1_000_000))
+    limited = f'set -eu; ulimit -f 16; STAGE=$1/stage; MEDIUM=$1; fail() {{ echo "$1"; exit 4; }}; {take}'
+
+    done = subprocess.run(
+        ["sh", "-c", f"{limited}; take {'ab' * 32} 3 appliance/x", "sh", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 4
+    assert done.stdout == "The content is not what was signed\n"
+    assert not any(path.is_file() for path in (tmp_path / "stage").rglob("*"))
