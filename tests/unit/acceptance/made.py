@@ -10,8 +10,10 @@ from bundles.release import Device
 AT = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
 
 
-def figure(name: str, value: float, *, subject: str = "CPU", spread: float = 0.0, better: str = "higher") -> Figure:
-    return Figure(name=name, subject=subject, unit="GB/s", value=value, spread=spread, samples=5, better=better)
+def figure(
+    name: str, value: float, *, subject: str = "CPU", spread: float = 0.0, samples: int = 5, better: str = "higher"
+) -> Figure:
+    return Figure(name=name, subject=subject, unit="GB/s", value=value, spread=spread, samples=samples, better=better)
 
 
 def burn_in(*figures: Figure, device: Device = Device.CPU, devices: tuple[str, ...] = ("AMD EPYC",)) -> BurnInResult:
