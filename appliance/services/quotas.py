@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.domain.errors import QuotaExceeded
@@ -99,6 +99,15 @@ class _Use:
         return window
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """A quota, and what its kind says, worked out once."""
+
+    quota: Quota
+    measure: Measure
+    period: Period | None
+
+
 class Lease:
     """One admitted request's part of its quotas. Must be ended, once or more."""
 
@@ -138,11 +147,12 @@ class QuotaBook:
     """Admits requests within all quotas of their key, team and legal entity."""
 
     def __init__(self) -> None:
-        self._quotas: dict[Subject, tuple[Quota, ...]] = {}
+        self._quotas: dict[Subject, tuple[_Limit, ...]] = {}
         self._uses: dict[Subject, _Use] = {}
         self._known: set[Period] = set()
         self._starts_at: datetime | None = None
         self._starts: dict[Period, datetime] = {}
+        self._ends: dict[Period, datetime] = {}
 
     @property
     def is_limiting(self) -> bool:
@@ -177,9 +187,11 @@ class QuotaBook:
 
     def install(self, quotas: Iterable[Quota]) -> None:
         """Hold these quotas, and no others, from now on."""
-        held: dict[Subject, list[Quota]] = {}
+        held: dict[Subject, list[_Limit]] = {}
         for quota in quotas:
-            held.setdefault((quota.scope, quota.subject), []).append(quota)
+            held.setdefault((quota.scope, quota.subject), []).append(
+                _Limit(quota=quota, measure=quota.kind.measure, period=quota.kind.period)
+            )
         self._quotas = {subject: tuple(ones) for subject, ones in held.items()}
 
     def admit(self, key: ApiKey, *, reserve: int, at: datetime) -> Lease:
@@ -190,11 +202,13 @@ class QuotaBook:
         starts = self._starts_of(at)
         subjects: tuple[Subject, ...] = ((Scope.KEY, key.key_id), (Scope.TEAM, key.team), (Scope.ENTITY, key.entity))
         uses = tuple(self._use(subject) for subject in subjects)
-        remaining: list[Remaining] = []
+        tightest: dict[Measure, tuple[int, _Limit]] = {}
         if self._quotas:
             for subject, use in zip(subjects, uses, strict=True):
-                quotas = self._quotas.get(subject, ())
-                remaining.extend(self._check(quota, use, reserve=reserve, at=at) for quota in quotas)
+                for limit in self._quotas.get(subject, ()):
+                    left = self._left(limit, use, reserve=reserve, at=at)
+                    if limit.measure not in tightest or left < tightest[limit.measure][0]:
+                        tightest[limit.measure] = left, limit
         windows = []
         for use in uses:
             use.running += 1
@@ -203,27 +217,34 @@ class QuotaBook:
                 window.requests += 1
                 window.tokens += reserve
                 windows.append(window)
-        return Lease(uses=uses, windows=tuple(windows), reserved=reserve, remaining=tightest(remaining))
+        remaining = tuple(self._remaining(limit, left, at) for left, limit in tightest.values())
+        return Lease(uses=uses, windows=tuple(windows), reserved=reserve, remaining=remaining)
 
-    def _check(self, quota: Quota, use: _Use, *, reserve: int, at: datetime) -> Remaining:
-        kind = quota.kind
-        period = kind.period
-        if period is None:
-            used, wants, wait_s = use.running, 1, _RETRY_CONCURRENCY_S
+    def _left(self, limit: _Limit, use: _Use, *, reserve: int, at: datetime) -> int:
+        """Return what is left of a quota beside this request. Raises QuotaExceeded."""
+        amount, wants = limit.quota.amount, 1
+        if limit.period is None:
+            used = use.running
         else:
-            window = use.window(period, self._starts[period])
-            used, wants = (window.requests, 1) if kind.measure is Measure.REQUESTS else (window.tokens, reserve)
-            wait_s = max(1, int((period.end(at) - at).total_seconds()) + 1)
-        left = max(0, quota.amount - used)
-        remaining = Remaining(measure=kind.measure, limit=quota.amount, left=left, resets_in_s=wait_s)
-        if wants > left:
+            window = use.window(limit.period, self._starts[limit.period])
+            used = window.requests
+            if limit.measure is Measure.TOKENS:
+                used, wants = window.tokens, reserve
+        if used + wants > amount or used >= amount:
+            remaining = self._remaining(limit, max(0, amount - used), at)
             raise QuotaExceeded(
-                detail=_exceeded(quota, used=used, wants=wants),
-                remedy=_remedy(quota, wants=wants, wait_s=wait_s),
-                retry_after_s=wait_s,
+                detail=_exceeded(limit.quota, used=used, wants=wants),
+                remedy=_remedy(limit.quota, wants=wants, wait_s=remaining.resets_in_s),
+                retry_after_s=remaining.resets_in_s,
                 remaining=(remaining,),
             )
-        return replace(remaining, left=left - wants)
+        return amount - used - wants
+
+    def _remaining(self, limit: _Limit, left: int, at: datetime) -> Remaining:
+        wait_s = _RETRY_CONCURRENCY_S
+        if limit.period is not None:
+            wait_s = max(1, int((self._ends[limit.period] - at).total_seconds()) + 1)
+        return Remaining(measure=limit.measure, limit=limit.quota.amount, left=left, resets_in_s=wait_s)
 
     def _use(self, subject: Subject) -> _Use:
         use = self._uses.get(subject)
@@ -237,16 +258,8 @@ class QuotaBook:
         if minute != self._starts_at:
             self._starts_at = minute
             self._starts = {period: period.start(at) for period in Period}
+            self._ends = {period: period.end(at) for period in Period}
         return self._starts
-
-
-def tightest(remaining: Iterable[Remaining]) -> tuple[Remaining, ...]:
-    """Keep, of each measure, the quota of which least is left."""
-    least: dict[Measure, Remaining] = {}
-    for one in remaining:
-        if one.measure not in least or one.left < least[one.measure].left:
-            least[one.measure] = one
-    return tuple(least.values())
 
 
 def _exceeded(quota: Quota, *, used: int, wants: int) -> str:
