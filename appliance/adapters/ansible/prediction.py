@@ -79,12 +79,18 @@ def _parts(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _difference(result: Mapping[str, Any]) -> str:
-    diffs = [diff for part in _parts(result) for diff in _as_list(part.get("diff"))]
-    text = "\n".join(filter(None, map(_one_difference, diffs)))
+    said = (_one_difference(diff, _place(part)) for part in _parts(result) for diff in _as_list(part.get("diff")))
+    text = "\n".join(filter(None, said))
     return shortened(text, MAX_DIFFERENCE_CHARACTERS)
 
 
-def _one_difference(diff: Mapping[str, Any]) -> str:
+def _place(result: Mapping[str, Any]) -> str:
+    """Return the file that a task is about; a difference names where its text came from, on this side."""
+    given = result.get("invocation", {}).get("module_args", {})
+    return str(result.get("dest") or result.get("path") or given.get("dest") or given.get("path") or "")
+
+
+def _one_difference(diff: Mapping[str, Any], place: str) -> str:
     if "prepared" in diff:
         return str(diff["prepared"]).strip()
     before, after = diff.get("before", ""), diff.get("after", "")
@@ -94,7 +100,7 @@ def _one_difference(diff: Mapping[str, Any]) -> str:
         return "\n".join(f"{where} {key}: {before.get(key, 'none')} -> {after[key]}".strip() for key in sorted(keys))
     was, new = str(before).splitlines(), str(after).splitlines()
     lines = [f"- {line}" for line in was if line not in new] + [f"+ {line}" for line in new if line not in was]
-    return "\n".join(filter(None, [str(diff.get("after_header", "")), *lines]))
+    return "\n".join(filter(None, [place or str(diff.get("before_header", "")), *lines]))
 
 
 def _as_list(diff: object) -> list[Mapping[str, Any]]:

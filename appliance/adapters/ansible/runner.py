@@ -211,6 +211,8 @@ class _Run:
             "ANSIBLE_CONFIG": str(content if content.exists() else self._inputs / "ansible.cfg"),
             "ANSIBLE_HOME": str(self._folder / "home"),
             "ANSIBLE_LOCAL_TEMP": str(self._folder / "home" / "tmp"),
+            # Of this runner's own: a connection that is kept open is found by address, port and user alone.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._folder / "home" / "cp"),
             "ANSIBLE_PIPELINING": "True",
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "ANSIBLE_RETRY_FILES_ENABLED": "False",

@@ -72,7 +72,7 @@ def test_each_task_says_what_it_would_do_and_nothing_is_done(tmp_path: Path) -> 
         ("Programs make things", Prediction.NOT_PREDICTABLE),
         ("A secret is written", Prediction.NOT_PREDICTABLE),
     ]
-    assert found["A file holds two lines"].detail.splitlines()[1:] == ["- two", "+ three"]
+    assert found["A file holds two lines"].detail.splitlines() == [f"{tmp_path}/playbooks/made", "- two", "+ three"]
     assert found["A program makes something"].detail == "a command, which would run"
     assert "tasks ahead of it" in found["What the program said is used"].detail
     assert found["A secret is written"].detail == "withheld, as it may hold a secret (no_log)"
