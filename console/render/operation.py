@@ -20,6 +20,7 @@ DOING = {
     OperationKind.EXPORT_EVIDENCE: "EXPORT OF EVIDENCE",
     OperationKind.PLAN: "PLAN",
     OperationKind.UNINSTALL: "UNINSTALL",
+    OperationKind.ACCEPTANCE: "ACCEPTANCE",
 }
 ENDED = {
     OperationState.RUNNING: "RUNNING",
@@ -39,6 +40,8 @@ STEP_NAMES = {
     StepName.SIGN: "Sign",
     StepName.PLAN: "Plan",
     StepName.REMOVE: "Removal",
+    StepName.BURN_IN: "Burn-in",
+    StepName.MEASURE: "Measure",
 }
 HARM = {
     StepName.PREFLIGHT: "Nothing was changed on this node.",
@@ -52,6 +55,8 @@ HARM = {
     StepName.SIGN: "No evidence was written.",
     StepName.PLAN: "Nothing was changed on this node.",
     StepName.REMOVE: "What is removed is gone, the rest stands; records of the site were not touched.",
+    StepName.BURN_IN: "No passport was written; the engine was started again.",
+    StepName.MEASURE: "No passport was written; the engine runs as before.",
 }
 """What a failure of each step leaves behind; every step can be run again (appliance.domain.operation)."""
 

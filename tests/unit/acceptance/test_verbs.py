@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from appliance.domain.acceptance import PassportView, views
+from appliance.domain.operation import OperationKind, StepName
 from appliance.domain.wire import from_plain, to_plain
 from appliance.entrypoints.cli import acceptance as verbs
+from console.render.operation import DOING, HARM, STEP_NAMES
 from tests.unit.acceptance.made import figure, passport
 
 WORSE = views([passport(1, figure("memory", 100)), passport(2, figure("memory", 50))])
@@ -55,3 +57,8 @@ def test_a_node_without_a_passport_says_how_to_get_one(known: list[PassportView]
     said = CliRunner().invoke(verbs.passport, [], standalone_mode=False)
 
     assert (said.return_value, "leeward acceptance" in said.output) == (0, True)
+
+
+def test_the_console_has_a_word_for_every_operation_and_step() -> None:
+    assert set(DOING) == set(OperationKind)
+    assert set(STEP_NAMES) == set(HARM) == set(StepName)
