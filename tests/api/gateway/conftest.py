@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
 from appliance.entrypoints.gateway.server import make_server
+from appliance.services.queueing import QueueLimits
 from tests.support.certificates import LoopbackTls, make_loopback_tls
 from tests.support.fake_engine import MODEL, FakeEngine
 
@@ -71,11 +73,13 @@ async def engine(tmp_path: Path) -> AsyncIterator[FakeEngine]:
     await fake.stop()
 
 
-@pytest.fixture
-async def gateway(tmp_path: Path, ledger: Ledger, engine: FakeEngine) -> AsyncIterator[Running]:
-    assert engine.generated == 0
-    tls = make_loopback_tls(tmp_path)
-    options = GatewayOptions(engine_socket=tmp_path / "engine.sock", ledger=ledger.path, served_model=MODEL)
+@asynccontextmanager
+async def gateway_of(ledger: Ledger, folder: Path, queue: QueueLimits | None = None) -> AsyncIterator[Running]:
+    """Run a gateway before the engine whose socket lies in `folder`."""
+    tls = make_loopback_tls(folder)
+    options = GatewayOptions(
+        engine_socket=folder / "engine.sock", ledger=ledger.path, served_model=MODEL, queue=queue or QueueLimits()
+    )
     application = GatewayApplication(options, boot_id=str(uuid4()))
     server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
     serving = asyncio.create_task(server.serve())
@@ -86,3 +90,10 @@ async def gateway(tmp_path: Path, ledger: Ledger, engine: FakeEngine) -> AsyncIt
     yield Running(url=f"https://127.0.0.1:{port}", tls=tls, ledger=ledger, server=server)
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, ledger: Ledger, engine: FakeEngine) -> AsyncIterator[Running]:
+    assert engine.generated == 0
+    async with gateway_of(ledger, tmp_path) as running:
+        yield running

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import openai
@@ -19,11 +18,8 @@ from appliance.adapters.sql_ledger import SqlTenancyRegister, open_ledger
 from appliance.domain.quotas import Quota, QuotaKind, Scope
 from appliance.domain.tenancy import KeyTerms, Priority
 from appliance.domain.usage import UsageOutcome
-from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
-from appliance.entrypoints.gateway.server import make_server
 from appliance.services.queueing import QueueLimits
-from tests.api.gateway.conftest import Ledger, Running
-from tests.support.certificates import make_loopback_tls
+from tests.api.gateway.conftest import Ledger, Running, gateway_of
 from tests.support.fake_engine import MODEL, FakeEngine
 
 CHAT = "/v1/chat/completions"
@@ -36,24 +32,6 @@ def limit(ledger: Ledger, kind: QuotaKind, amount: int, scope: Scope = Scope.TEA
     quota = Quota(scope=scope, subject=subject, kind=kind, amount=amount, set_at=datetime.now(UTC))
     SqlTenancyRegister(engine).set_quota(quota)
     engine.dispose()
-
-
-@asynccontextmanager
-async def gateway_of(ledger: Ledger, folder: Path, queue: QueueLimits | None = None) -> AsyncIterator[Running]:
-    tls = make_loopback_tls(folder)
-    options = GatewayOptions(
-        engine_socket=folder / "engine.sock", ledger=ledger.path, served_model=MODEL, queue=queue or QueueLimits()
-    )
-    application = GatewayApplication(options, boot_id=str(uuid4()))
-    server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-        assert not serving.done()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Running(url=f"https://127.0.0.1:{port}", tls=tls, ledger=ledger, server=server)
-    server.should_exit = True
-    await serving
 
 
 async def until(condition: Callable[[], object]) -> None:
