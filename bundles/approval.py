@@ -12,7 +12,7 @@
 There is no override of a signature, a digest or a rule of the format. Who has root on the node can
 write `approvers.json`; its digest stands in the audit entry of every import, so that it shows.
 
-Specification of the envelope: DSSE 1.0. Why so: `docs/adr/0011-an-override-needs-two-signatures.md`.
+Specification of the envelope: DSSE 1.0. Why so: `docs/adr/0008-an-override-needs-two-signatures.md`.
 """
 
 from __future__ import annotations
