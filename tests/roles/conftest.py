@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -12,8 +12,10 @@ from testinfra.host import Host
 
 from appliance.adapters.ansible import AnsibleRunner
 from appliance.domain.events import Event, LogLine, TaskFinished
+from appliance.domain.plan import PlannedTask
 from appliance.domain.provision import PLAYBOOK, SshAccess, ssh_inventory
 from appliance.ports import PlayRequest, PlayResult
+from appliance.services.steps.plan import TAGS
 from bundles.sources import SourceContext, make_source
 from tests.lab import Lab, Node
 from tests.roles.inventory_of_node import Seen, seen_on
@@ -41,15 +43,22 @@ class Site:
 
     def apply(self, *tags: str, playbook: str = PLAYBOOK, until: str = "", **variables: object) -> PlayResult:
         """Apply a playbook over SSH, to its end or until a task of that name ended; `events` holds what was told."""
-        request = PlayRequest(
+        self.events.clear()
+        request = self._request(playbook, tags, variables)
+        return self.runner.run(request, emit=self.events.append, is_canceled=lambda: self._has_ended(until))
+
+    def plan(self) -> tuple[PlannedTask, ...]:
+        """Try site.yml as the step `plan` does."""
+        return self.runner.predict(self._request(PLAYBOOK, TAGS, {}), emit=lambda _: None, is_canceled=lambda: False)
+
+    def _request(self, playbook: str, tags: tuple[str, ...], variables: Mapping[str, object]) -> PlayRequest:
+        return PlayRequest(
             playbooks=CHECKOUT / "playbooks",
             playbook=playbook,
             inventory=self.inventory,
             variables={**self.variables, **variables},
             tags=tags,
         )
-        self.events.clear()
-        return self.runner.run(request, emit=self.events.append, is_canceled=lambda: self._has_ended(until))
 
     def _has_ended(self, task: str) -> bool:
         return any(isinstance(event, TaskFinished) and event.task == task for event in self.events)

@@ -15,6 +15,7 @@ import pytest
 from appliance.adapters.host.egress import ENGINE, EgressTables
 from appliance.domain.egress import EgressReading
 from appliance.domain.errors import Canceled, PlaybookFailed
+from appliance.domain.plan import Prediction
 from appliance.domain.provision import UNINSTALL_PLAYBOOK
 from tests.lab import Node
 from tests.roles.conftest import APPLIANCE, CHECKOUT, ENGINE_ARGUMENTS, SLOT_PATH, Site
@@ -54,6 +55,22 @@ def test_a_node_without_the_release_is_refused_and_nothing_is_changed(site: Site
     assert site.node.ssh("find /etc /opt /usr -newermt @0 -type f | xargs sha256sum | sha256sum").stdout == before
 
 
+def test_a_plan_for_a_new_node_tells_each_change_and_makes_none(site: Site) -> None:
+    tasks = site.plan()
+
+    found = {(task.role, task.task): task for task in tasks}
+    counts = {prediction.value: sum(task.prediction is prediction for task in tasks) for prediction in Prediction}
+    print("plan of a new node:", counts)  # noqa: T201  the figure of the run, for the report
+    for task in tasks:
+        if task.prediction is Prediction.NOT_PREDICTABLE:
+            print("   ", task.role, task.task, task.detail)  # noqa: T201  the same
+    assert found["base", "Groups that carry the roles exist"].prediction is Prediction.CHANGES
+    assert "URIs: file:" in found["base", "The release's package repository is an apt source"].detail
+    assert found["gateway", "The gateway has a private key"].prediction is not Prediction.UNCHANGED
+    assert {task.role for task in tasks} >= {"base", "storage", "engine_vllm", "gateway", "console", "firewall"}
+    assert differences(site.before, seen_on(site.node)) == {}
+
+
 def test_the_first_run_succeeds_without_cutting_an_open_session(site: Site) -> None:
     with subprocess.Popen(
         site.node.shell.argv("echo open; read line; echo still $line"),
@@ -77,6 +94,12 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
     result = site.apply()
 
     assert (result.changed, result.failed) == (0, 0)
+
+
+def test_a_plan_for_a_node_that_is_as_it_should_be_predicts_no_change(site: Site) -> None:
+    predictions = {(task.role, task.task): task.prediction for task in site.plan()}
+
+    assert set(predictions.values()) == {Prediction.UNCHANGED}
 
 
 def test_accounts_have_no_shell_and_only_the_groups_they_need(site: Site) -> None:
