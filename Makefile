@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv softhsm2 swtpm
 
 .PHONY: help node-possible demo test unit lint bench lock clean fuzz
-.PHONY: bench-bundles bench-delta bench-parity bench-gateway campaign-bundles campaign-gateway
+.PHONY: bench-bundles bench-delta bench-parity bench-gateway bench-ansible campaign-bundles campaign-gateway
 .DEFAULT_GOAL := help
 
 help:
@@ -50,8 +50,8 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready
 	for bench in tests/bench/*_bench.py; do $(RUN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
-## make bench-bundles, bench-delta, bench-parity, bench-gateway  one benchmark alone
-bench-bundles bench-delta bench-parity bench-gateway: bench-%: $(VENV)/.ready
+## make bench-bundles, bench-delta, bench-parity, bench-gateway, bench-ansible  one benchmark alone
+bench-bundles bench-delta bench-parity bench-gateway bench-ansible: bench-%: $(VENV)/.ready
 	$(RUN)/python -m tests.bench.$(patsubst bundles,bundle,$*)_bench
 
 ## make campaign-bundles  thousands of seeded faults against verification and import
