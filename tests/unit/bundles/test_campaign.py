@@ -21,7 +21,7 @@ def test_sixty_faults_give_the_signed_release_or_a_refusal_with_a_reason(tmp_pat
 
 def test_the_campaign_notices_an_import_that_does_not_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = Campaign(tmp_path, seed=7)
-    monkeypatch.setattr(verify._CheckedFile, "_is_right", lambda *_: True)
+    monkeypatch.setattr(verify.CheckedFile, "_is_right", lambda *_: True)
 
     tally = campaign.run(25, only=["flip"])
 
