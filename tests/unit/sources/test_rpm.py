@@ -145,7 +145,10 @@ def _dnf(scratch: Path, repository: Path) -> subprocess.CompletedProcess[str]:
     command = ["dnf", "--assumeyes", f"--installroot={scratch}/node", "--releasever=9", "--disablerepo=*"]
     command += ["--enablerepo=leeward", f"--setopt=reposdir={scratch}/repos", f"--setopt=cachedir={scratch}/cached"]
     named = [f"{name}-3:580.95.05-1.el9" for name in DRIVER]
-    return subprocess.run([*command, "install", *named], check=False, capture_output=True, text=True)
+    done = subprocess.run([*command, "install", *named], check=False, capture_output=True, text=True)
+    for home in (scratch / "cached").rglob("pubring"):  # dnf leaves an agent behind
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    return done
 
 
 def test_a_second_fetch_makes_the_same_index(builder: Builder) -> None:
