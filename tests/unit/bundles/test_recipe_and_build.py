@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bundles.build import build
-from bundles.errors import LeewardError, RecipeInvalid, SourceFailed
+from bundles.errors import Canceled, LeewardError, RecipeInvalid, SourceFailed
 from bundles.keys import Keyring
 from bundles.layout import open_bundle
 from bundles.recipe import load_recipe, parse_recipe
@@ -101,6 +101,21 @@ def test_a_keyring_without_enough_keys_is_found_before_anything_is_fetched(
 
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_source_that_delivers_nothing_and_a_stop_before_it_make_no_bundle(
+    tmp_path: Path, recipe: Path, keyring: Keyring
+) -> None:
+    kept = (recipe.parent / "playbooks").rename(tmp_path / "kept")
+    (recipe.parent / "playbooks").mkdir()
+    with pytest.RaisesExc(SourceFailed, check=lambda error: "playbooks" in error.detail):
+        build(recipe, out=tmp_path / "out", keyring=keyring, cache=tmp_path / "cache")
+    (recipe.parent / "playbooks").rmdir()
+    kept.rename(recipe.parent / "playbooks")
+    with pytest.raises(Canceled):
+        build(recipe, out=tmp_path / "out", keyring=keyring, cache=tmp_path / "cache", is_canceled=lambda: True)
+
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
