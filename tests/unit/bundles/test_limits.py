@@ -20,6 +20,7 @@ from bundles.errors import (
     OutputOccupied,
     RecipeInvalid,
     ReleaseInvalid,
+    SourceFailed,
 )
 from bundles.keys import Keyring
 from bundles.layout import BLOBS, METADATA, TARGETS, manifest_bytes, open_bundle, peek, read_at
@@ -229,3 +230,18 @@ def test_the_day_0_script_takes_no_name_that_a_shell_could_read(small: Release) 
 
 def test_the_digest_of_no_bytes_is_what_an_empty_file_has(small: Release) -> None:
     assert small.file("playbooks/roles/empty/tasks/main.yml").sha256 == EMPTY_SHA256
+
+
+def test_a_file_that_shrinks_while_it_is_published_ends_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, content in tree().items():
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / path).write_bytes(content)
+    keyring = Keyring.create(tmp_path / "keys", now=NOW)
+    monkeypatch.setattr("bundles.publish.read_into", lambda *_: 0)
+
+    with refused(SourceFailed, "changed while it was read"):
+        publish(tmp_path / "tree", blank_release(), keyring, out=tmp_path / "out", now=NOW)
+
+    assert not (tmp_path / "out").exists()
