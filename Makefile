@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
-DEBIAN_PACKAGES := fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make python3-venv softhsm2 swtpm
+DEBIAN_PACKAGES := dosfstools fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make mtools python3-venv softhsm2 swtpm
 
 .PHONY: help node-possible demo test unit lint bench lock clean fuzz
 .PHONY: bench-bundles bench-delta bench-parity bench-gateway bench-ansible campaign-bundles campaign-gateway
