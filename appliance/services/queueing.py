@@ -89,6 +89,16 @@ class FairQueue:
         return self._waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of bodies wait."""
+        return self._waiting_bytes
+
+    @property
+    def slots(self) -> int:
+        """How many requests go to the engine at a time."""
+        return self._limits.slots
+
+    @property
     def running(self) -> int:
         """How many have a slot."""
         return self._limits.slots - self._free

@@ -34,6 +34,7 @@ class Script:
     lose_after: int | None = None
     cached_tokens: int | None = 4
     reasoning_tokens: int | None = 2
+    metrics: str = ""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class FakeEngine:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(socket)).start()
@@ -74,6 +76,9 @@ class FakeEngine:
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.script.metrics)
 
     async def _models(self, _: web.Request) -> web.Response:
         model = {"id": MODEL, "object": "model", "created": 1, "owned_by": "vllm", "max_model_len": 262144}

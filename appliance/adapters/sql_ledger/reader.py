@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, text
+from sqlalchemy import ColumnElement, Engine, Row, func, literal_column, or_, select, text
+from sqlalchemy.exc import DBAPIError
 
 from appliance.adapters.sql_ledger.schema import from_microseconds, to_microseconds, usage_record
+from appliance.domain.errors import LedgerUnavailable
 from appliance.domain.usage import TokenUsage, UsageRecord, UsageSource, UsageState
 from appliance.domain.usage_report import UsageDimension, UsageSum
 
@@ -30,6 +32,18 @@ class SqlUsageReader:
         unsettled = everything.where(usage_record.c.state == "admitted")
         with self._engine.connect() as connection:
             return connection.execute(everything).scalar_one(), connection.execute(unsettled).scalar_one()
+
+    def unsettled(self) -> int:
+        """Count the open records, by their own index. Raises LedgerUnavailable."""
+        is_open = usage_record.c.state == literal_column("'admitted'")  # a parameter would not meet the index
+        query = select(func.count()).select_from(usage_record).where(is_open)
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(query).scalar_one()
+        except DBAPIError as problem:
+            raise LedgerUnavailable(
+                detail=f"Open records could not be counted: {problem}", remedy="Run `leeward health`."
+            ) from problem
 
     def sums(
         self, by: tuple[UsageDimension, ...], *, since: datetime | None = None, until: datetime | None = None

@@ -123,6 +123,7 @@ class LedgerWriter:
         self.tell: Callable[[Told], None] = tell
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._room_until = 0.0
+        self._held = 0
         self._ended = False
         self._lock = _lock(path)
         try:
@@ -176,6 +177,11 @@ class LedgerWriter:
             return False
         self._room_until = now + _ROOM_CHECK_S
         return True
+
+    @property
+    def backlog(self) -> int:
+        """How many entries are queued, those that the disk has refused so far among them; about."""
+        return self._queue.qsize() + self._held
 
     def close(self) -> None:
         """Write what is queued and stop. Idempotent."""
@@ -231,6 +237,7 @@ class LedgerWriter:
             batch, closing = self._take(block=not waiting)
             busy = len(batch) >= _BUSY
             waiting = self._write(waiting + batch)
+            self._held = len(waiting)
             if waiting and not closing:
                 time.sleep(_RETRY_S)
         self._refuse(waiting, "the gateway stopped before the disk had room again")

@@ -16,16 +16,19 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Engine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, SqlTenancyRegister, open_ledger
+from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, SqlTenancyRegister, SqlUsageReader, open_ledger
 from appliance.adapters.sql_ledger.repeats import SqlRepeats
 from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
 from appliance.entrypoints.gateway.chat import ChatDialect, CompletionDialect
 from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
+from appliance.entrypoints.gateway.exposition import EngineState, MetricsAccess, MetricsText
 from appliance.entrypoints.gateway.gate import Gate, PolicyWatch, check_network
 from appliance.entrypoints.gateway.messages import CountDialect, MessagesDialect
 from appliance.entrypoints.gateway.messages import error_object as anthropic_error
+from appliance.entrypoints.gateway.metrics import GatewayMetrics
+from appliance.entrypoints.gateway.metrics_route import MetricsRoute, Watched
 from appliance.entrypoints.gateway.models import (
     ANTHROPIC_HEADER,
     anthropic_list,
@@ -39,6 +42,7 @@ from appliance.entrypoints.gateway.refusals import Refusal
 from appliance.entrypoints.gateway.responses import ResponsesDialect
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
+from appliance.entrypoints.gateway.tracing import SlowLimits, SlowLog
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
 from appliance.services.queueing import FairQueue, QueueLimits
 from appliance.services.quotas import QuotaBook
@@ -72,6 +76,8 @@ class GatewayOptions:
     limits: ChatLimits = field(default_factory=ChatLimits)
     reserve_bytes: int = 64 * 1024 * 1024
     queue: QueueLimits = field(default_factory=QueueLimits)
+    metrics: MetricsAccess | None = None
+    slow: SlowLimits = field(default_factory=SlowLimits)
 
 
 class GatewayApplication:
@@ -85,6 +91,7 @@ class GatewayApplication:
         self._engine: EngineClient | None = None
         self._ledger: LedgerWriter | None = None
         self._health: tuple[float, bool] = (0.0, False)
+        self._metrics: MetricsRoute | None = None
         self._other = _fastapi(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,11 +112,19 @@ class GatewayApplication:
             abandoned = ledger.open()
             reading = open_ledger(options.ledger)
             self._keys, self._engine, self._ledger = KeyLookup(reading), engine, ledger
-            means = Means(engine=engine, records=records, in_flight=in_flight)
+            means = Means(
+                engine=engine,
+                records=records,
+                in_flight=in_flight,
+                metrics=GatewayMetrics(),
+                slow=SlowLog(options.slow),
+            )
             book = QuotaBook()
             policy = PolicyWatch(SqlTenancyRegister(reading), book, boot_id=self._boot_id)
             await policy.look()
-            gate = Gate(book=book, queue=FairQueue(options.queue), repeats=SqlRepeats(reading))
+            queue = FairQueue(options.queue)
+            gate = Gate(book=book, queue=queue, repeats=SqlRepeats(reading))
+            self._metrics = self._metrics_route(means, queue, ledger, reading)
             self._hot = {
                 dialect.path: HotRoute(dialect, means=means, keys=self._keys, gate=gate) for dialect in self._dialects()
             }
@@ -132,6 +147,38 @@ class GatewayApplication:
         options, salt = self._options, CacheSalt()
         kinds = (ChatDialect, CompletionDialect, ResponsesDialect, MessagesDialect, CountDialect)
         return tuple(kind(served_model=options.served_model, limits=options.limits, salt=salt) for kind in kinds)
+
+    def _metrics_route(
+        self, means: Means, queue: FairQueue, writer: LedgerWriter, reading: Engine
+    ) -> MetricsRoute | None:
+        """Make the page of metrics, if the site has said who reads it."""
+        options = self._options
+        if options.metrics is None:
+            return None
+
+        async def engines() -> tuple[EngineState, ...]:
+            page = await means.engine.page("/metrics")
+            state = EngineState(name="engine", is_up=bool(page), in_flight=len(means.in_flight), page=page)
+            return (state,)
+
+        watched = Watched(
+            model=options.served_model,
+            queue=queue,
+            in_flight=means.in_flight,
+            ledger=options.ledger,
+            reserve_bytes=options.reserve_bytes,
+            writer=writer,
+            reader=SqlUsageReader(reading),
+            engines=engines,
+            retries=lambda: 0,
+        )
+        return MetricsRoute(options.metrics, text=MetricsText(means.metrics), watched=watched)
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the page of metrics. Raises HTTPException: 404 where the site wants none, 401."""
+        if self._metrics is None:
+            raise HTTPException(404, "There is no page of metrics: see [metrics] in the site configuration.")
+        return await self._metrics.answer(request)
 
     async def is_engine_healthy(self) -> bool:
         """Ask the engine, at most once a second."""
@@ -186,6 +233,10 @@ def _fastapi(gateway: GatewayApplication) -> FastAPI:
         admits = gateway.has_room()
         state = {"engine": "ok" if healthy else "unreachable", "ledger": "ok" if admits else "not writable"}
         return JSONResponse(state, status_code=200 if healthy and admits else 503)
+
+    @api.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        return await gateway.metrics(request)
 
     @api.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:

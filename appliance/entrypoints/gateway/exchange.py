@@ -23,7 +23,9 @@ from appliance.entrypoints.gateway.answers import JSON, RETRY_AFTER, Header
 from appliance.entrypoints.gateway.caller import Caller
 from appliance.entrypoints.gateway.dialect import Dialect, EngineRequest, Meter
 from appliance.entrypoints.gateway.gate import Passage
+from appliance.entrypoints.gateway.metrics import GatewayMetrics
 from appliance.entrypoints.gateway.records import Records
+from appliance.entrypoints.gateway.tracing import Phases, SlowLog
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineConnection, EngineUnreachable, request_head
 from appliance.services.metering import StreamBroken, Tally
 from appliance.services.quotas import charge
@@ -49,6 +51,8 @@ class Means:
     engine: EngineClient
     records: Records
     in_flight: dict[str, Exchange]
+    metrics: GatewayMetrics
+    slow: SlowLog
 
 
 class Exchange:
@@ -63,8 +67,10 @@ class Exchange:
         request: EngineRequest,
         caller: Caller,
         passage: Passage,
+        phases: Phases,
     ) -> None:
         self._means = means
+        self._phases = phases
         self._passage = passage
         self._was_asked = False  # whether the engine has heard of it
         self._admission = admission
@@ -96,10 +102,12 @@ class Exchange:
         outcome = UsageOutcome.GATEWAY_ERROR
         try:
             await self._means.records.admit(self._admission)
+            self._phases.admitted = self._time()
             await self._relay()
             outcome = UsageOutcome.CLIENT_CLOSED  # unless it was settled otherwise before
         except LedgerUnavailable as problem:
             self._admitted = False
+            self._means.metrics.refused(self._admission.endpoint, problem.code)
             log.error("admission_not_durable", request_id=self._admission.request_id, reason=problem.detail)  # noqa: TRY400  the reason says it all
             body = self._dialect.error(503, f"{problem.detail} {problem.remedy}", code=problem.code)
             self._caller.answer(503, self._headers(JSON, RETRY_AFTER), body)
@@ -134,6 +142,7 @@ class Exchange:
     # What the engine's connection calls.
 
     def answer_began(self, status: int) -> None:
+        self._phases.answered = self._time()
         self._engine_status = status
         if status == HTTPStatus.OK and self._request.stream:
             self._meter = self._request.meter()
@@ -154,6 +163,7 @@ class Exchange:
         tally = meter.tally
         if self._first_token_at is None and tally.has_tokens:
             self._first_token_at = datetime.now(UTC)
+            self._phases.first_token = self._heard_at
         if tally.done:
             self._end_of_stream += rest
             self._end()
@@ -203,6 +213,7 @@ class Exchange:
         request_id = self._admission.request_id
         head = request_head(request.path, request_id=request_id, size_bytes=len(request.body))
         self._was_asked = True
+        self._phases.asked = self._time()
         connection.ask(self, head, request.body)
         await self._over
         if caller.is_gone:
@@ -317,6 +328,9 @@ class Exchange:
         )
         self._settlement = self._means.records.settle(settlement)
         self._settlement.add_done_callback(_report_loss)
+        self._phases.ended = self._time()
+        self._means.metrics.settled(self._admission, settlement, self._phases)
+        self._means.slow.look(self._admission, settlement, self._phases)
         _log_settlement(self._admission, settlement)
         return self._settlement
 

@@ -25,6 +25,7 @@ from appliance.entrypoints.gateway.answers import RETRY_AFTER, Header, Scope
 from appliance.entrypoints.gateway.caller import Caller
 from appliance.entrypoints.gateway.dialect import EngineRequest
 from appliance.entrypoints.gateway.refusals import ClientGone, Refusal
+from appliance.entrypoints.gateway.tracing import Phases
 from appliance.services.queueing import FairQueue, Standing, Turn
 from appliance.services.quotas import Lease, QuotaBook, estimate_tokens
 
@@ -54,6 +55,7 @@ class Asked:
     request: EngineRequest
     repetition: Repetition | None
     at: datetime
+    phases: Phases
 
 
 class Gate:

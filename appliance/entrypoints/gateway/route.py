@@ -33,10 +33,13 @@ from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
 from appliance.entrypoints.gateway.gate import Asked, Gate, check_network, repetition_of
 from appliance.entrypoints.gateway.refusals import ClientGone, Refusal
+from appliance.entrypoints.gateway.tracing import Phases
 
 log = structlog.get_logger()
 
 MAX_IN_FLIGHT = 1_024
+CALLER_LEFT = "caller-left"
+"""Counted as the reason where nobody waited any more when a request's turn came."""
 _BODY_PATIENCE_S = 120.0
 
 
@@ -48,12 +51,14 @@ class HotRoute:
         self._means = means
         self._keys = keys
         self._gate = gate
+        self._time = asyncio.get_running_loop().time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or carry the request through. The gate is the last that can refuse it."""
         request_id = new_request_id(datetime.now(UTC), os.urandom(10))
         marks: list[Header] = [(b"x-request-id", request_id.encode())]
-        dialect = self._dialect
+        dialect, metrics, time = self._dialect, self._means.metrics, self._time
+        phases = Phases(arrived=time())
         try:
             key = self._admit(scope)
             body = await self._read(scope, receive)
@@ -65,24 +70,29 @@ class HotRoute:
                     scope["headers"], secret=secret_of(scope["headers"]), path=dialect.path, body=body
                 ),
                 at=datetime.now(UTC),
+                phases=phases,
             )
+            phases.judged = time()
             await self._pass(asked, caller_of(scope))
         except Refusal as refusal:
+            metrics.refused(dialect.path, refusal.code)
             told = dialect.error(refusal.status, refusal.message, code=refusal.code)
             await send_answer(send, refusal.status, told, [*marks, *refusal.headers])
         except ChatRefused as refused:
+            metrics.refused(dialect.path, refused.code)
             log.info("request_refused", request_id=request_id, key_id=key.key_id, detail=refused.detail)
             status = refused.http_status
             more = [CLOSE] if status == HTTPStatus.REQUEST_TIMEOUT else []
             await send_answer(send, status, _told(dialect, refused), [*marks, *more])
         except ClientGone:
-            return
+            metrics.refused(dialect.path, CALLER_LEFT)
 
     async def _pass(self, asked: Asked, caller: Caller) -> None:
         """Wait for the request's turn and carry it through. Raises Refusal, ClientGone."""
         key, request, repetition = asked.key, asked.request, asked.repetition
         with self._gate.enter(asked, caller) as passage:
             await passage.wait()
+            asked.phases.granted = self._time()
             admission = Admission(
                 request_id=asked.request_id,
                 key_id=key.key_id,
@@ -95,7 +105,13 @@ class HotRoute:
                 body_mac=None if repetition is None else repetition.body_mac,
             )
             exchange = Exchange(
-                self._means, admission=admission, dialect=self._dialect, request=request, caller=caller, passage=passage
+                self._means,
+                admission=admission,
+                dialect=self._dialect,
+                request=request,
+                caller=caller,
+                passage=passage,
+                phases=asked.phases,
             )
             await exchange.run()
 

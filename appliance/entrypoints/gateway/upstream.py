@@ -205,6 +205,14 @@ class EngineClient:
             return False
         return status == HTTPStatus.OK
 
+    async def page(self, path: str) -> str:
+        """Return a page of the engine's own; empty where it gives none."""
+        try:
+            status, body = await self._get(path)
+        except EngineUnreachable:
+            return ""
+        return body.decode("utf-8", "replace") if status == HTTPStatus.OK else ""
+
     async def model(self, name: str) -> dict[str, Any] | None:
         """Return the engine's description of a served model; `None` if it has none. Raises EngineUnreachable."""
         status, body = await self._get("/v1/models")

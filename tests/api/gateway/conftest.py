@@ -16,7 +16,9 @@ import uvicorn
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.exposition import MetricsAccess
 from appliance.entrypoints.gateway.server import make_server
+from appliance.entrypoints.gateway.tracing import SlowLimits
 from appliance.services.queueing import QueueLimits
 from tests.support.certificates import LoopbackTls, make_loopback_tls
 from tests.support.fake_engine import MODEL, FakeEngine
@@ -73,12 +75,27 @@ async def engine(tmp_path: Path) -> AsyncIterator[FakeEngine]:
     await fake.stop()
 
 
+MONITORING = "read-only-for-monitoring"
+
+
 @asynccontextmanager
-async def gateway_of(ledger: Ledger, folder: Path, queue: QueueLimits | None = None) -> AsyncIterator[Running]:
+async def gateway_of(
+    ledger: Ledger,
+    folder: Path,
+    queue: QueueLimits | None = None,
+    *,
+    metrics: MetricsAccess | None = None,
+    slow: SlowLimits | None = None,
+) -> AsyncIterator[Running]:
     """Run a gateway before the engine whose socket lies in `folder`."""
     tls = make_loopback_tls(folder)
     options = GatewayOptions(
-        engine_socket=folder / "engine.sock", ledger=ledger.path, served_model=MODEL, queue=queue or QueueLimits()
+        engine_socket=folder / "engine.sock",
+        ledger=ledger.path,
+        served_model=MODEL,
+        queue=queue or QueueLimits(),
+        metrics=metrics,
+        slow=slow or SlowLimits(),
     )
     application = GatewayApplication(options, boot_id=str(uuid4()))
     server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
