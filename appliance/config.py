@@ -5,12 +5,16 @@ absent; then the defaults hold. An unknown key is an error, so that a typing mis
 for a decision.
 
     [node]        name = "llm01"                # default: the kernel's host name
-    [gateway]     host = "0.0.0.0"  port = 8443
+    [gateway]     host = "0.0.0.0"  port = 8443  slow_start_s = 10  slow_request_s = 120
+    [metrics]     token_sha256 = "9f86d0..."  networks = ["10.1.0.9/32"]  # who reads /metrics; default: nobody
+    [[engines]]   name = "near"  socket = "/run/leeward-engine/engine.sock"  # default: this node's engine alone
+                  name = "far"  address = "10.1.0.12"  port = 8444  tls_name = "llm02"  slots = 128
     [site]        time_servers = ["10.1.0.5"]          # IPv4 addresses; the firewall lets the node ask them
     [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
                   gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
     [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
     [plan]        second_admin = false                 # change the node only by a plan that another approved
+    [acceptance]  after_change = false                 # measure the node at the end of each install and provision
     [import]      scan = ["/usr/bin/clamdscan", "--fdpass", "--no-summary"]  # asked about each volume; default: none
     [simulation]  nvml = "/path/to/libnvidia-ml.so.1"   # a twin of NVML; absent: the real one
 """
@@ -27,6 +31,14 @@ from types import GenericAlias
 from typing import Any
 
 from appliance.domain.errors import ConfigInvalid
+from appliance.gateway_settings import (
+    REMEDY,
+    TCP_PORTS,
+    EngineSettings,
+    GatewaySettings,
+    MetricsSettings,
+    check_engines,
+)
 
 ROOT_VARIABLE = "LEEWARD_ROOT"
 """Environment variable that moves every path below another root (tests, demonstrations)."""
@@ -35,7 +47,9 @@ _TEXTS = list[str]
 _NUMBERS = list[int]
 _KEYS: dict[str, dict[str, type | GenericAlias]] = {
     "node": {"name": str},
-    "gateway": {"host": str, "port": int},
+    "gateway": {"host": str, "port": int, "slow_start_s": int, "slow_request_s": int},
+    "metrics": {"token_sha256": str, "networks": _TEXTS},
+    "engines": {"name": str, "socket": str, "address": str, "port": int, "tls_name": str, "slots": int},
     "site": {"time_servers": _TEXTS},
     "firewall": {
         "management_networks": _TEXTS,
@@ -46,11 +60,12 @@ _KEYS: dict[str, dict[str, type | GenericAlias]] = {
     },
     "hardening": {"ssh": bool},
     "plan": {"second_admin": bool},
+    "acceptance": {"after_change": bool},
     "import": {"scan": _TEXTS},
     "simulation": {"nvml": str},
 }
-_TCP_PORTS = 65_535
-_REMEDY = "Correct /etc/leeward/leeward.toml (docs: admin guide, site configuration) and restart the service."
+_LISTS = frozenset({"engines"})
+"""Tables that may stand there several times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +88,11 @@ class Paths:
     def tls_certificate(self) -> Path:
         """Certificate of the gateway."""
         return self.root / "etc/leeward/tls/server.crt"
+
+    @property
+    def engine_tls(self) -> Path:
+        """The gateway's identity towards engines elsewhere: `ca.crt`, `client.crt`, `client.key`."""
+        return self.root / "etc/leeward/engines"
 
     @property
     def price_book(self) -> Path:
@@ -145,6 +165,11 @@ class Paths:
         return self.root / "run/leeward-restart"
 
     @property
+    def drained_engines(self) -> Path:
+        """Which engines an administrator took out; in memory, one empty file for each."""
+        return self.root / "run/leeward-drained"
+
+    @property
     def engine_socket(self) -> Path:
         """Where the engine listens."""
         return self.root / "run/leeward-engine/engine.sock"
@@ -158,18 +183,6 @@ class Paths:
     def engine_environments(self) -> Path:
         """One Python environment per slot, and `current`."""
         return self.root / "opt/leeward/engine"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewaySettings:
-    """Where tenants' programs reach the gateway."""
-
-    host: str = "0.0.0.0"  # noqa: S104  the data plane serves the site's network; TLS and keys guard it
-    port: int = 8443
-
-    def __post_init__(self) -> None:
-        if not 0 < self.port <= _TCP_PORTS:
-            raise ConfigInvalid(detail=f"gateway.port is {self.port}, not 1 to 65535.", remedy=_REMEDY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +207,7 @@ class ImportSettings:
 
     def __post_init__(self) -> None:
         if self.scan is not None and not (self.scan and self.scan[0].startswith("/")):
-            raise ConfigInvalid(detail="import.scan does not begin with the path of a program.", remedy=_REMEDY)
+            raise ConfigInvalid(detail="import.scan does not begin with the path of a program.", remedy=REMEDY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,11 +227,11 @@ class FirewallSettings:
     def __post_init__(self) -> None:
         wrong = [f"{text!r} is no IPv4 network" for text in self._networks if not _is_ipv4(IPv4Network, text)]
         wrong += [f"{text!r} is no IPv4 address" for text in self._addresses if not _is_ipv4(IPv4Address, text)]
-        wrong += [f"SSH port {port} is not 1 to 65535" for port in self.ssh_ports if not 0 < port <= _TCP_PORTS]
+        wrong += [f"SSH port {port} is not 1 to 65535" for port in self.ssh_ports if not 0 < port <= TCP_PORTS]
         if not self.ssh_ports:
             wrong.append("firewall.ssh_ports is empty, which would shut every administrator out")
         if wrong:
-            raise ConfigInvalid(detail=f"{'; '.join(wrong)}.", remedy=_REMEDY)
+            raise ConfigInvalid(detail=f"{'; '.join(wrong)}.", remedy=REMEDY)
 
     @property
     def _networks(self) -> tuple[str, ...]:
@@ -249,11 +262,14 @@ class Settings:
     node_name: str
     paths: Paths = field(default_factory=Paths)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    engines: tuple[EngineSettings, ...] = ()
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     hardens_ssh: bool = True
     imports: ImportSettings = field(default_factory=ImportSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
+    accepts_changes: bool = False
 
     @property
     def role_variables(self) -> dict[str, object]:
@@ -261,6 +277,9 @@ class Settings:
         return {
             **self.firewall.variables,
             "firewall_gateway_port": self.gateway.port,
+            "firewall_engines": [
+                {"address": engine.address, "port": engine.port} for engine in self.engines if engine.address
+            ],
             "hardening_ssh": self.hardens_ssh,
         }
 
@@ -279,22 +298,34 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid(detail=f"{paths.config_file} does not parse: {error}.", remedy=_REMEDY) from error
+        raise ConfigInvalid(detail=f"{paths.config_file} does not parse: {error}.", remedy=REMEDY) from error
     wrong = [complaint for name, table in tables.items() for complaint in _complaints(name, table)]
     if wrong:
-        raise ConfigInvalid(detail=f"{paths.config_file}: {'; '.join(wrong)}.", remedy=_REMEDY)
+        raise ConfigInvalid(detail=f"{paths.config_file}: {'; '.join(wrong)}.", remedy=REMEDY)
     nvml = tables.get("simulation", {}).get("nvml")
     firewall = {**tables.get("firewall", {}), **tables.get("site", {})}
     return Settings(
         node_name=tables.get("node", {}).get("name", host_name),
         paths=paths,
         gateway=GatewaySettings(**tables.get("gateway", {})),
+        metrics=MetricsSettings(**_frozen(tables.get("metrics", {}))),
+        engines=_engines(tables.get("engines", [])),
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
         firewall=FirewallSettings(**_frozen(firewall)),
         plan=PlanSettings(**tables.get("plan", {})),
         imports=ImportSettings(**_frozen(tables.get("import", {}))),
         hardens_ssh=tables.get("hardening", {}).get("ssh", True),
+        accepts_changes=tables.get("acceptance", {}).get("after_change", False),
     )
+
+
+def _engines(tables: list[dict[str, Any]]) -> tuple[EngineSettings, ...]:
+    engines = tuple(
+        EngineSettings(**{"name": "", **table, "socket": Path(table["socket"]) if "socket" in table else None})
+        for table in tables
+    )
+    check_engines(engines)
+    return engines
 
 
 def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,6 +344,15 @@ def _complaints(name: str, table: object) -> list[str]:
     known = _KEYS.get(name)
     if known is None:
         return [f"unknown key {name}"]
+    if name in _LISTS:
+        if not isinstance(table, list):
+            return [f"{name} is not a list of tables"]
+        return [complaint for one in table for complaint in _of_table(name, one)]
+    return _of_table(name, table)
+
+
+def _of_table(name: str, table: object) -> list[str]:
+    known = _KEYS[name]
     if not isinstance(table, dict):
         return [f"{name} is not a table"]
     unknown = [f"unknown key {name}.{key}" for key in table if key not in known]
@@ -346,4 +386,4 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(detail=f"{path} cannot be read: {error}.", remedy=_REMEDY) from error
+        raise ConfigInvalid(detail=f"{path} cannot be read: {error}.", remedy=REMEDY) from error

@@ -63,6 +63,7 @@ class Admission:
 
     The two codes (hexadecimal HMAC-SHA-256 under the caller's own secret) are there if the caller
     gave an Idempotency-Key: they tell a repetition, and nobody without the secret what was asked.
+    `caller_request_id` is what the caller itself calls the request; it need not be unique.
     """
 
     request_id: str
@@ -74,6 +75,7 @@ class Admission:
     admitted_at: datetime
     idempotency_mac: str | None = None
     body_mac: str | None = None
+    caller_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ class UsageRecord:
     finish_reason: str | None
     usage: TokenUsage
     usage_source: UsageSource
+    caller_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

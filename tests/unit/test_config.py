@@ -63,3 +63,50 @@ def test_the_scanner_is_a_command_of_words_or_none() -> None:
 def test_a_mistake_names_every_wrong_key_at_once() -> None:
     with pytest.raises(ConfigInvalid, match=r"unknown key a; unknown key gateway\.b"):
         parsed("[a]\n[gateway]\nb = 1\n")
+
+
+def test_readers_of_metrics_and_slow_requests_are_the_sites_decision() -> None:
+    settings = parsed(
+        f'[gateway]\nslow_start_s = 3\n[metrics]\ntoken_sha256 = "{"a" * 64}"\nnetworks = ["10.1.0.9/32"]\n'
+    )
+
+    assert (settings.gateway.slow_start_s, settings.gateway.slow_request_s) == (3, 120)
+    assert (settings.metrics.token_sha256, settings.metrics.networks) == ("a" * 64, ("10.1.0.9/32",))
+    assert parsed("").metrics.token_sha256 is None
+
+
+def test_engines_elsewhere_are_let_through_the_firewall_and_no_others() -> None:
+    settings = parsed(
+        '[[engines]]\nname = "near"\nsocket = "/run/leeward-engine/engine.sock"\n'
+        '[[engines]]\nname = "far"\naddress = "10.1.0.12"\ntls_name = "llm02"\nslots = 128\n'
+    )
+
+    near, far = settings.engines
+    assert (near.socket, near.address) == (Path("/run/leeward-engine/engine.sock"), None)
+    assert (far.address, far.port, far.tls_name, far.slots) == ("10.1.0.12", 8444, "llm02", 128)
+    assert settings.role_variables["firewall_engines"] == [{"address": "10.1.0.12", "port": 8444}]
+    assert parsed("").engines == ()
+    assert parsed("").role_variables["firewall_engines"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[metrics]\ntoken_sha256 = "secret"\n', "token_sha256 is not 64"),
+        ('[metrics]\nnetworks = ["10.1.0.9/8"]\n', "metrics.networks"),
+        ("[gateway]\nslow_start_s = 0\n", "at least 1"),
+        ('[engines]\nname = "a"\n', "engines is not a list of tables"),
+        ("[[engines]]\nport = 1\n", "its name is not"),
+        ('[[engines]]\nname = "a"\n', "either a socket or an address"),
+        ('[[engines]]\nname = "a"\nsocket = "/a"\naddress = "10.0.0.1"\n', "either a socket or an address"),
+        ('[[engines]]\nname = "a"\nsocket = "a"\n', "begins with /"),
+        ('[[engines]]\nname = "a"\naddress = "llm02"\n', "'llm02' is no IPv4 address"),
+        ('[[engines]]\nname = "a"\naddress = "10.0.0.1"\nport = 0\n', "a: port is 0"),
+        ('[[engines]]\nname = "a"\nsocket = "/a"\nslots = 0\n', "at least 1"),
+        ('[[engines]]\nname = "a"\nsocket = "/a"\n[[engines]]\nname = "a"\nsocket = "/b"\n', "more than once"),
+        ('[[engines]]\nname = "a"\nsokcet = "/a"\n', "unknown key engines.sokcet"),
+    ],
+)
+def test_a_mistake_about_engines_or_metrics_is_named(text: str, named: str) -> None:
+    with pytest.raises(ConfigInvalid, match=named):
+        parsed(text)

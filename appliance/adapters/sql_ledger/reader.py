@@ -112,4 +112,5 @@ def _record(row: Row[Any]) -> UsageRecord:
             reasoning_tokens=row.reasoning_tokens,
         ),
         usage_source=UsageSource(row.usage_source),
+        caller_request_id=row.caller_request_id,
     )

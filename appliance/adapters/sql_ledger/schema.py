@@ -77,6 +77,7 @@ usage_record = Table(
     Column("charged_tokens", Integer),
     Column("idempotency_mac", Text),
     Column("body_mac", Text),
+    Column("caller_request_id", Text),
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

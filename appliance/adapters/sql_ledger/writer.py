@@ -61,7 +61,7 @@ _COUNTS: dict[str, BindParameter[Any]] = {
 }
 _ADMIT_COLUMNS = (
     "request_id", "boot_id", "state", "key_id", "team", "model", "endpoint", "stream", "admitted_at_us", "outcome",
-    "usage_source", "idempotency_mac", "body_mac",
+    "usage_source", "idempotency_mac", "body_mac", "caller_request_id",
 )  # fmt: skip
 _ADMIT = _sql(insert(usage_record).values({column: bindparam(column) for column in _ADMIT_COLUMNS}))
 _PROGRESS = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS))
@@ -300,6 +300,7 @@ def _admission_row(admission: Admission, boot_id: str) -> dict[str, object]:
         "usage_source": UsageSource.NONE.value,
         "idempotency_mac": admission.idempotency_mac,
         "body_mac": admission.body_mac,
+        "caller_request_id": admission.caller_request_id,
     }
 
 

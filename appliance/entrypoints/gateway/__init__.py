@@ -17,7 +17,10 @@ import structlog
 from appliance.config import Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.exposition import MetricsAccess
 from appliance.entrypoints.gateway.server import make_server
+from appliance.entrypoints.gateway.tracing import SlowLimits
+from appliance.gateway_settings import MetricsSettings
 from appliance.services.queueing import QueueLimits
 from bundles.release import EngineRelease, release_from_bytes
 
@@ -54,6 +57,8 @@ def main(
             ledger=ledger or paths.ledger,
             served_model=served_model,
             queue=queue,
+            metrics=_metrics_access(settings.metrics),
+            slow=SlowLimits(start_s=settings.gateway.slow_start_s, whole_s=settings.gateway.slow_request_s),
         )
         server = make_server(
             GatewayApplication(options, boot_id=str(uuid4())),
@@ -114,6 +119,12 @@ def configure_logs() -> None:
 def _name_event(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["event"] = "library_message"
     return event
+
+
+def _metrics_access(settings: MetricsSettings) -> MetricsAccess | None:
+    if settings.token_sha256 is None:
+        return None
+    return MetricsAccess(token_sha256=settings.token_sha256, networks=settings.networks)
 
 
 def _say(problem: LeewardError) -> int:

@@ -25,6 +25,7 @@ from appliance.entrypoints.gateway.dialect import Dialect, EngineRequest, Meter
 from appliance.entrypoints.gateway.gate import Passage
 from appliance.entrypoints.gateway.metrics import GatewayMetrics
 from appliance.entrypoints.gateway.records import Records
+from appliance.entrypoints.gateway.request_ids import id_headers
 from appliance.entrypoints.gateway.tracing import Phases, SlowLog
 from appliance.entrypoints.gateway.upstream import EngineClient, EngineConnection, EngineUnreachable, request_head
 from appliance.services.metering import StreamBroken, Tally
@@ -295,7 +296,7 @@ class Exchange:
 
     def _headers(self, *more: Header) -> list[Header]:
         return [
-            (b"x-request-id", self._admission.request_id.encode()),
+            *id_headers(self._admission.request_id, self._admission.caller_request_id),
             *more,
             *self._request.headers,
             *self._passage.headers,
@@ -356,6 +357,7 @@ def _log_settlement(admission: Admission, settlement: Settlement) -> None:
     log.info(
         "request_not_completed",
         request_id=admission.request_id,
+        caller_request_id=admission.caller_request_id,
         key_id=admission.key_id,
         team=admission.team,
         stream=admission.stream,

@@ -56,6 +56,7 @@ class Asked:
     repetition: Repetition | None
     at: datetime
     phases: Phases
+    caller_request_id: str | None
 
 
 class Gate:

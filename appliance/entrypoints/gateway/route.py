@@ -33,6 +33,7 @@ from appliance.entrypoints.gateway.dialect import Dialect
 from appliance.entrypoints.gateway.exchange import Exchange, Means
 from appliance.entrypoints.gateway.gate import Asked, Gate, check_network, repetition_of
 from appliance.entrypoints.gateway.refusals import ClientGone, Refusal
+from appliance.entrypoints.gateway.request_ids import caller_request_id, id_headers
 from appliance.entrypoints.gateway.tracing import Phases
 
 log = structlog.get_logger()
@@ -56,7 +57,8 @@ class HotRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or carry the request through. The gate is the last that can refuse it."""
         request_id = new_request_id(datetime.now(UTC), os.urandom(10))
-        marks: list[Header] = [(b"x-request-id", request_id.encode())]
+        callers_id = caller_request_id(scope["headers"])
+        marks = id_headers(request_id, callers_id)
         dialect, metrics, time = self._dialect, self._means.metrics, self._time
         phases = Phases(arrived=time())
         try:
@@ -71,6 +73,7 @@ class HotRoute:
                 ),
                 at=datetime.now(UTC),
                 phases=phases,
+                caller_request_id=callers_id,
             )
             phases.judged = time()
             await self._pass(asked, caller_of(scope))
@@ -80,7 +83,13 @@ class HotRoute:
             await send_answer(send, refusal.status, told, [*marks, *refusal.headers])
         except ChatRefused as refused:
             metrics.refused(dialect.path, refused.code)
-            log.info("request_refused", request_id=request_id, key_id=key.key_id, detail=refused.detail)
+            log.info(
+                "request_refused",
+                request_id=request_id,
+                caller_request_id=callers_id,
+                key_id=key.key_id,
+                detail=refused.detail,
+            )
             status = refused.http_status
             more = [CLOSE] if status == HTTPStatus.REQUEST_TIMEOUT else []
             await send_answer(send, status, _told(dialect, refused), [*marks, *more])
@@ -103,6 +112,7 @@ class HotRoute:
                 admitted_at=asked.at,
                 idempotency_mac=None if repetition is None else repetition.idempotency_mac,
                 body_mac=None if repetition is None else repetition.body_mac,
+                caller_request_id=asked.caller_request_id,
             )
             exchange = Exchange(
                 self._means,

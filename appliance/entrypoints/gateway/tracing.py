@@ -68,6 +68,7 @@ class SlowLog:
         log.warning(
             "request_slow",
             request_id=admission.request_id,
+            caller_request_id=admission.caller_request_id,
             key_id=admission.key_id,
             team=admission.team,
             endpoint=admission.endpoint,
