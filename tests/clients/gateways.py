@@ -30,6 +30,11 @@ class Door:
     authority: Path
     secret: str
     usage: SqlUsageReader
+    keys: SqlKeyRegister
+
+    def secret_of(self, team: str) -> str:
+        """Make another team's key."""
+        return self.keys.create(name="clients", team=team, at=datetime.now(UTC))[1]
 
     def records(self) -> list[UsageRecord]:
         return [record for _, record in self.usage.records()]
@@ -45,7 +50,8 @@ def opened(engine_socket: Path, folder: Path) -> Iterator[Door]:
     ledger = folder / "ledger.db"
     create_ledger(ledger, os.getuid(), os.getgid())
     database = open_ledger(ledger)
-    _, secret = SqlKeyRegister(database).create(name="clients", team="research", at=datetime.now(UTC))
+    keys = SqlKeyRegister(database)
+    _, secret = keys.create(name="clients", team="research", at=datetime.now(UTC))
     tls = make_loopback_tls(folder)
     port = _free_port()
     options = {
@@ -61,7 +67,11 @@ def opened(engine_socket: Path, folder: Path) -> Iterator[Door]:
     try:
         _wait_for(port, gateway, log)
         yield Door(
-            url=f"https://127.0.0.1:{port}", authority=tls.authority, secret=secret, usage=SqlUsageReader(database)
+            url=f"https://127.0.0.1:{port}",
+            authority=tls.authority,
+            secret=secret,
+            usage=SqlUsageReader(database),
+            keys=keys,
         )
     finally:
         gateway.terminate()

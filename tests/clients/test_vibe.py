@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from appliance.domain.usage import UsageState
+from bundles.tiny import SENTENCE
 from tests.clients.environments import environment
-from tests.clients.gateways import MODEL, opened
+from tests.clients.gateways import MODEL, Door, opened
 from tests.clients.scripted_engine import COMPLETION_TOKENS, LAST_WORDS
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
@@ -35,15 +36,7 @@ def test_vibe_edits_a_file_with_the_printed_configuration(tmp_path: Path) -> Non
             assert engine.stdout is not None
             assert engine.stdout.readline() == b"ready\n"
             with opened(tmp_path / "engine.sock", tmp_path) as door:
-                (home / "config.toml").write_text(printed("vibe", door.url, door.authority))
-                done = subprocess.run(
-                    [str(vibe), "--trust", "--auto-approve", "--output", "text", "-p", "Change calm to strong."],
-                    cwd=work, check=False, capture_output=True, text=True, timeout=180,
-                    env={
-                        "PATH": "/usr/bin:/bin", "HOME": str(home), "VIBE_HOME": str(home),
-                        "LEEWARD_API_KEY": door.secret, "SSL_CERT_FILE": str(door.authority),
-                    },
-                )  # fmt: skip
+                done = run_vibe(vibe, door, work=work, home=home, prompt="Change calm to strong.")
                 records = door.records()
         finally:
             engine.terminate()
@@ -58,6 +51,42 @@ def test_vibe_edits_a_file_with_the_printed_configuration(tmp_path: Path) -> Non
     assert len(records) == len(requests)
     assert {record.state for record in records} == {UsageState.SETTLED}
     assert {record.usage.completion_tokens for record in records} == {COMPLETION_TOKENS}
+
+
+def test_vibe_streams_from_the_real_engine_and_is_metered(door: Door, tmp_path: Path) -> None:
+    vibe = environment("vibe") / "bin" / "vibe"
+    work, home = tmp_path / "work", tmp_path / "home"
+    for folder in (work, home):
+        folder.mkdir()
+    (work / "poem.txt").write_text("The wind is calm.\n")
+    before = len(door.records())
+
+    done = run_vibe(vibe, door, work=work, home=home, prompt="Say who you are.", options=("--max-turns", "4"))
+
+    records = door.records()[before:]
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert SENTENCE in done.stdout
+    assert (work / "poem.txt").read_text() == "The wind is calm.\n"
+    assert records
+    assert {record.state for record in records} == {UsageState.SETTLED}
+    assert {record.endpoint for record in records} == {"/v1/chat/completions"}
+    assert any(record.stream for record in records)
+    assert all(record.usage.prompt_tokens and record.usage.completion_tokens for record in records)
+
+
+def run_vibe(
+    vibe: Path, door: Door, *, work: Path, home: Path, prompt: str, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run Vibe once, with the printed configuration and nothing of this machine's own."""
+    (home / "config.toml").write_text(printed("vibe", door.url, door.authority))
+    return subprocess.run(
+        [str(vibe), "--trust", "--auto-approve", "--output", "text", *options, "-p", prompt],
+        cwd=work, check=False, capture_output=True, text=True, timeout=180,
+        env={
+            "PATH": "/usr/bin:/bin", "HOME": str(home), "VIBE_HOME": str(home),
+            "LEEWARD_API_KEY": door.secret, "SSL_CERT_FILE": str(door.authority),
+        },
+    )  # fmt: skip
 
 
 def printed(client: str, url: str, authority: Path) -> str:
