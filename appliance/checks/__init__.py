@@ -66,6 +66,7 @@ from appliance.checks import (
     kernel_headers,
     locale_,
     lockdown,
+    management_networks,
     memory,
     memory_ecc,
     name_servers,
@@ -202,6 +203,7 @@ CHECKS: Final = (
     _of(default_route, "Default route", Group.NETWORK),
     _of(name_servers, "Name servers", Group.NETWORK),
     _of(hostname, "Node's name", Group.NETWORK),
+    _of(management_networks, "Management networks", Group.NETWORK),
 )
 
 __all__ = ["CHECKS", "Check", "Group"]

@@ -146,6 +146,10 @@ class NodeFacts:
     nameservers: tuple[str, ...] | None = None
     hostname_resolves: bool | None = None
     """Whether /etc/hosts names this node, so that no name server need be asked."""
+    management_networks: tuple[str, ...] = ()
+    """From where the site's configuration lets SSH in; empty: from everywhere."""
+    ssh_clients_outside: tuple[str, ...] | None = None
+    """Addresses that are connected over SSH now and would not be let in again."""
     time_source: str | None = None
     """The service that disciplines the clock, or `none`."""
     time_zone: str | None = None
@@ -185,6 +189,10 @@ def redacted(facts: NodeFacts, *, key: bytes) -> NodeFacts:
         nameservers=None
         if facts.nameservers is None
         else tuple(_without_addresses(key, server) for server in facts.nameservers),
+        management_networks=tuple(f"network-{_pseudonym(key, network)}" for network in facts.management_networks),
+        ssh_clients_outside=None
+        if facts.ssh_clients_outside is None
+        else tuple(_without_addresses(key, client) for client in facts.ssh_clients_outside),
         gpus=tuple(
             replace(
                 gpu,

@@ -10,6 +10,7 @@ from typing import Final
 
 _ROUTE_UP: Final = 0x0001
 _ROUTE_REJECT: Final = 0x0200
+_TCP_ESTABLISHED: Final = "01"
 _TCP_LISTEN: Final = "0A"
 _IPV4_COLUMNS: Final = 8
 _IPV6_COLUMNS: Final = 10
@@ -81,6 +82,26 @@ def listening_ports(table: str) -> set[int]:
         if len(words) > 3 and words[3] == _TCP_LISTEN:  # noqa: PLR2004  columns: number, local, remote, state
             ports.add(int(words[1].rpartition(":")[2], 16))
     return ports
+
+
+def connected_clients(table: str, ports: frozenset[int]) -> set[str]:
+    """Return who is connected to one of our `ports`, of /proc/net/tcp or /proc/net/tcp6; this machine is no client."""
+    found = set()
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 3 and words[3] == _TCP_ESTABLISHED and int(words[1].rpartition(":")[2], 16) in ports:  # noqa: PLR2004  columns as above
+            address = _address(words[2].rpartition(":")[0])
+            if not address.is_loopback:
+                found.add(str(address))
+    return found
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address that the kernel wrote as 32-bit words of the machine; an IPv4 one in IPv6 dress is IPv4."""
+    raw = bytes.fromhex(text)
+    words = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
+    address = ipaddress.ip_address(words)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def modules(table: str) -> frozenset[str]:

@@ -5,6 +5,8 @@ Sources: Documentation/ABI/testing/sysfs-class-net of Linux, resolv.conf(5), hos
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from appliance.adapters.host.tree import Tree
@@ -69,3 +71,11 @@ def time_zone(tree: Tree) -> str | None:
     if link is None:
         return None if tree.exists("etc/localtime") else "UTC"
     return link.partition("zoneinfo/")[2] or None
+
+
+def outside(addresses: Iterable[str], networks: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses that are in none of the networks, in order; without networks there is no outside."""
+    within = [ip_network(network) for network in networks]
+    return tuple(
+        sorted(each for each in addresses if within and not any(ip_address(each) in network for network in within))
+    )

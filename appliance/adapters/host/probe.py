@@ -49,6 +49,8 @@ class HostProbe:
         root: Path = Path("/"),
         paths: tuple[str, ...] = WATCHED_PATHS,
         gateway_port: int = 8443,
+        ssh_ports: tuple[int, ...] = (22,),
+        management_networks: tuple[str, ...] = (),
         synchronized: Callable[[], bool | None] = clock_synchronized,
     ) -> None:
         self._gpus = gpus
@@ -56,6 +58,8 @@ class HostProbe:
         self._tree = Tree(root)
         self._paths = paths
         self._gateway_port = gateway_port
+        self._ssh_ports = frozenset(ssh_ports)
+        self._management_networks = management_networks
         self._synchronized = synchronized
 
     def facts(self) -> NodeFacts:
@@ -150,6 +154,8 @@ class HostProbe:
             other_engines=surroundings.other_engines(tree),
             interfaces=network.interfaces(tree),
             nameservers=network.nameservers(tree),
+            management_networks=self._management_networks,
+            ssh_clients_outside=self._ssh_clients_outside(),
             hostname_resolves=network.hostname_resolves(tree, found.hostname),
             time_source=network.time_source(services),
             time_zone=network.time_zone(tree),
@@ -179,8 +185,16 @@ class HostProbe:
         return (*ipv4, *ipv6)
 
     def _listening_ports(self) -> frozenset[int]:
-        tables = (self._tree.text(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
-        return frozenset(port for table in tables for port in kernel.listening_ports(table))
+        return frozenset(port for table in self._tcp_tables() for port in kernel.listening_ports(table))
+
+    def _ssh_clients_outside(self) -> tuple[str, ...]:
+        """Return who is logged in over SSH from outside the management networks; with none given, all are within."""
+        clients = {each for table in self._tcp_tables() for each in kernel.connected_clients(table, self._ssh_ports)}
+        return network.outside(clients, self._management_networks)
+
+    def _tcp_tables(self) -> tuple[str, str]:
+        tcp, tcp6 = (self._tree.text(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
+        return tcp, tcp6
 
     def _secure_boot(self) -> bool | None:
         """Return the firmware's word; a machine without UEFI has no Secure Boot."""

@@ -67,6 +67,7 @@ REFUSED = [
     ("trust-root", "wrong-no-root", CUDA),
     ("lockdown", "wrong-lockdown", CUDA_WITHOUT_DRIVER),
     ("fapolicyd", "wrong-fapolicyd", CUDA),
+    ("management-networks", "wrong-management-networks", CUDA),
 ]
 
 WARNED = [
@@ -128,6 +129,7 @@ WARNED = [
     ("network-link", "odd-no-link", CUDA),
     ("name-servers", "odd-name-servers", CUDA),
     ("hostname", "odd-hostname", CUDA),
+    ("management-networks", "odd-management-networks", CUDA),
 ]
 
 RIGHT = ["four-h100", "four-h200", "four-h200-nvl", "eight-h100-hgx"]

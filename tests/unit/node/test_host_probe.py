@@ -36,8 +36,14 @@ class Tree:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def facts(self) -> NodeFacts:
-        probe = HostProbe(gpus=NvmlProbe(), clock=TwinClock(), root=self.root, synchronized=lambda: None)
+    def facts(self, *, management_networks: tuple[str, ...] = ()) -> NodeFacts:
+        probe = HostProbe(
+            gpus=NvmlProbe(),
+            clock=TwinClock(),
+            root=self.root,
+            management_networks=management_networks,
+            synchronized=lambda: None,
+        )
         return probe.facts()
 
 
@@ -107,6 +113,32 @@ def test_only_listening_ports_are_told_for_both_families(tree: Tree) -> None:
     tree.write("proc/net/tcp6", head + f"   0: {'0' * 32}:20FB {'0' * 32}:0000 0A 0\n")
 
     assert tree.facts().listening_tcp_ports == {8080, 8443}
+
+
+def test_an_ssh_session_from_outside_the_management_networks_is_told_in_either_family(tree: Tree) -> None:
+    head = "  sl  local_address rem_address   st\n"
+    mapped, ipv6 = "0000000000000000FFFF0000", "B80D0120000000000000000001000000"
+    tree.write(
+        "proc/net/tcp",
+        head
+        + "   0: 0100000A:0016 0700090A:C350 01 0\n"  # 10.9.0.7, logged in
+        + "   1: 0100000A:0016 0500010A:C351 01 0\n"  # 10.1.0.5, logged in from the network
+        + "   2: 0100000A:0016 0800090A:C352 06 0\n"  # 10.9.0.8, gone
+        + "   3: 0100000A:20FB 0900090A:C353 01 0\n"  # 10.9.0.9, at the gateway
+        + "   4: 0100007F:0016 0100007F:C354 01 0\n",  # this machine
+    )
+    tree.write(
+        "proc/net/tcp6",
+        head
+        + f"   0: {mapped}0100000A:0016 {mapped}0A00090A:C350 01 0\n"  # 10.9.0.10 in IPv6 dress
+        + f"   1: {ipv6}:0016 {ipv6}:C351 01 0\n",
+    )
+
+    given = tree.facts(management_networks=("10.1.0.0/24",))
+
+    assert given.ssh_clients_outside == ("10.9.0.10", "10.9.0.7", "2001:db8::1")
+    assert given.management_networks == ("10.1.0.0/24",)
+    assert tree.facts().ssh_clients_outside == ()
 
 
 @pytest.mark.parametrize(
