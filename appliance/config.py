@@ -31,6 +31,7 @@ from types import GenericAlias
 from typing import Any
 
 from appliance.domain.errors import ConfigInvalid
+from appliance.domain.sign_in import SignInSettings, sign_in_settings
 from appliance.gateway_settings import (
     REMEDY,
     TCP_PORTS,
@@ -98,6 +99,16 @@ class Paths:
     def price_book(self) -> Path:
         """The site's own prices, for `leeward costs`."""
         return self.root / "etc/leeward/prices.toml"
+
+    @property
+    def sign_in_file(self) -> Path:
+        """What the site decided about sign-in; absent: nobody signs in."""
+        return self.root / "etc/leeward/sign-in.toml"
+
+    @property
+    def sign_in_socket(self) -> Path:
+        """Where the sign-in service listens for the gateway."""
+        return self.root / "run/leeward-sign-in/sign-in.sock"
 
     @property
     def data(self) -> Path:
@@ -326,6 +337,11 @@ def _engines(tables: list[dict[str, Any]]) -> tuple[EngineSettings, ...]:
     )
     check_engines(engines)
     return engines
+
+
+def read_sign_in(path: Path) -> SignInSettings:
+    """Read what the site decided about sign-in; without the file nobody signs in. Raises ConfigInvalid."""
+    return sign_in_settings(_text(path), where=str(path))
 
 
 def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from appliance.client.answers import read_answer
 from appliance.domain.quotas import QuotaKind, QuotaUse, Scope
+from appliance.domain.sign_in import Person
 from appliance.domain.tenancy import HolderKind, Priority, Team
 from appliance.domain.usage import ApiKey, IssuedKey
 
@@ -48,6 +49,16 @@ class TenantCalls:
             "networks": list(networks),
         }
         return read_answer(await self._ask("POST", "/v1/keys", json=body), IssuedKey)
+
+    async def sign_in(self: Asks, person: Person, *, team: str | None = None) -> IssuedKey:
+        """Make a key for whom the site vouched for; for the sign-in service. Raises SignInRefused, NotPermitted."""
+        body = {
+            "method": person.method.value,
+            "account": person.account,
+            "groups": list(person.groups),
+            "team": team,
+        }
+        return read_answer(await self._ask("POST", "/v1/sign-ins", json=body), IssuedKey)
 
     async def rotate_key(self: Asks, key_id: str, *, overlap_s: int = 0) -> IssuedKey:
         """Make a key with the same terms; the old one ends after `overlap_s` seconds. Raises NotFound."""

@@ -5,6 +5,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 │  ├─ RecipeInvalid, SourceFailed, MediaMissing, KeyLocked   bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound, PlanOutdated, PlanNotApproved
 │  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused, QuotaExceeded
+│  └─ SignInRefused
 ├─ TrustError           stop, call the publisher                          exit 4
 │  ├─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
 │  └─ AuditBroken
@@ -13,7 +14,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 ├─ NodeError            fix the machine                                   exit 3
 │  ├─ StoreFull                                      bundles.errors
 │  ├─ GpuMissing, Misfit, DriverFailed, PlaybookFailed, CommandFailed, RestartInVain, BurnInFailed
-│  └─ LedgerUnavailable, StateUnusable
+│  └─ LedgerUnavailable, StateUnusable, SignInUnavailable
 ├─ EngineError          see the runbook                                   exit 6
 │  └─ EngineStartFailed, EngineNotReady, EngineLost, GatewayNotReady
 ├─ Canceled             asked for                    bundles.errors       exit 130
@@ -114,6 +115,13 @@ class NotPermitted(OperatorError):
     title = "Your role does not allow this"
 
 
+class SignInRefused(OperatorError):
+    """Who wanted to sign in is not known by the site, or has no team here. No key was made."""
+
+    code = "sign-in-refused"
+    title = "The sign-in was refused"
+
+
 class DaemonUnreachable(OperatorError):
     """The management daemon does not answer on its socket."""
 
@@ -210,6 +218,13 @@ class LedgerUnavailable(NodeError):
     title = "The ledger cannot be used"
 
 
+class SignInUnavailable(NodeError):
+    """The site's OpenID provider or directory did not answer as it should; nobody can sign in now."""
+
+    code = "sign-in-unavailable"
+    title = "The site's sign-in does not answer"
+
+
 class StateUnusable(NodeError):
     """The appliance's own state is damaged, locked by another daemon, or written by a newer appliance."""
 
@@ -265,5 +280,6 @@ __all__ = [
     "GatewayNotReady", "GpuMissing", "InternalError", "LedgerUnavailable", "LeewardError",
     "LicenseError", "Misfit", "NodeError", "NotFound", "NotPermitted", "OperationConflict",
     "OperatorError", "PlanNotApproved", "PlanOutdated", "PlaybookFailed", "PreflightBlocked", "QuotaExceeded",
-    "RequestInvalid", "RestartInVain", "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
+    "RequestInvalid", "RestartInVain", "SignInRefused", "SignInUnavailable",
+    "StateUnusable", "StoreFull", "TermsNotAccepted", "TrustError",
 ]  # fmt: skip

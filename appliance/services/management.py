@@ -16,6 +16,7 @@ from appliance.domain.node import NodeFacts, redacted
 from appliance.domain.operation import Actor
 from appliance.domain.posture import PostureFinding
 from appliance.domain.preflight import Finding, Judgement, judged
+from appliance.domain.sign_in import SignInSettings
 from appliance.domain.status import NodeStatus, Role
 from appliance.domain.usage_report import UsageDimension
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
@@ -64,6 +65,8 @@ class Management:
     clock: Clock
     reports: SupportReports
     meter: DiskMeter | None = None
+    sign_in: Callable[[], SignInSettings] = SignInSettings
+    """Reads what the site decided about sign-in; raises ConfigInvalid. By default nobody has a team."""
     redaction_key: bytes = field(default_factory=lambda: os.urandom(32))
     """Under which names, serial numbers and addresses become pseudonyms; wiring gives one that lasts."""
 

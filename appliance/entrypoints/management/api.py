@@ -28,6 +28,7 @@ from appliance.domain.wire import to_plain
 from appliance.entrypoints.management.callers import ADMIN, READING, Admin, Anyone, Reader, require
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.problems import problem
+from appliance.entrypoints.management.sign_ins import sign_in_routes
 from appliance.entrypoints.management.tenants import tenant_routes
 from appliance.services.management import Management
 
@@ -200,6 +201,7 @@ def _add_usage_routes(app: FastAPI, management: Management) -> None:
         return _say(management.costs(since=since, until=until))
 
     app.include_router(tenant_routes(management))
+    app.include_router(sign_in_routes(management))
 
 
 def _add_errors(app: FastAPI, management: Management) -> None:

@@ -23,6 +23,7 @@ from appliance.domain.errors import (
     PlanOutdated,
     PreflightBlocked,
     RequestInvalid,
+    SignInRefused,
     StoreFull,
     TrustError,
 )
@@ -35,6 +36,7 @@ HTTP_STATUS: dict[type[LeewardError], HTTPStatus] = {
     ConfigInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
     RequestInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotPermitted: HTTPStatus.FORBIDDEN,
+    SignInRefused: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     OperationConflict: HTTPStatus.CONFLICT,
     PreflightBlocked: HTTPStatus.CONFLICT,
