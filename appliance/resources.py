@@ -16,6 +16,11 @@ def gpu_bands() -> str:
     return files("appliance").joinpath("gpu-bands.toml").read_text(encoding="utf-8")
 
 
+def xid_table() -> str:
+    """Return what the GPU driver's XIDs mean, in TOML."""
+    return files("appliance").joinpath("xids.toml").read_text(encoding="utf-8")
+
+
 def list_prices() -> str:
     """Return the price book that ships with the appliance, in TOML."""
     return files("appliance").joinpath("prices.toml").read_text(encoding="utf-8")

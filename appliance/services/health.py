@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -29,6 +29,7 @@ from appliance.domain.health import (
 )
 from appliance.domain.license import assess, note
 from appliance.domain.node import NodeFacts
+from appliance.domain.xid import XidSeen, XidTable, xid_alerts
 from appliance.ports import AuditLog, Clock, Engine, LicenseRegister, NodeProbe, ServiceManager, UsageReader
 from appliance.services.alerts import UNKNOWN, Signals, alerts, by_severity
 from appliance.services.readiness import ENGINE_UNIT, Readiness, ReadinessProbe
@@ -61,6 +62,9 @@ class HealthPorts:
     clock: Clock
     release: Callable[[], Release | None]
     certificate: Callable[[], datetime | None]
+    xids: Callable[[], tuple[XidSeen, ...] | None] = tuple
+    """The GPU driver's errors of this boot; `None` where they cannot be read."""
+    xid_table: XidTable = field(default_factory=lambda: XidTable(xids={}, actions={}))
     more_alerts: Callable[[], tuple[Alert, ...]] = tuple
     """Alerts that others make of what they watch."""
 
@@ -106,7 +110,8 @@ class Health:
             system=system,
             engine_rises=engine is not None and _rises(engine, facts.observed_at, was_ready=readiness.was_ready),
         )
-        found = self._lasting(by_severity((*alerts(signals), *self._ports.more_alerts())), facts.observed_at)
+        seen = (*alerts(signals), *self._xids(facts, engine), *self._ports.more_alerts())
+        found = self._lasting(by_severity(seen), facts.observed_at)
         return HealthReport(
             observed_at=facts.observed_at,
             node=self._node,
@@ -120,6 +125,19 @@ class Health:
             events=self._events(),
             simulated=facts.simulated,
         )
+
+    def _xids(self, facts: NodeFacts, engine: EngineHealth | None) -> Iterator[Alert]:
+        seen = self._ports.xids()
+        if seen is not None:
+            yield from xid_alerts(seen, self._ports.xid_table, gpus=facts.gpus, engine=engine)
+        elif facts.gpus:
+            yield Alert(
+                code="gpu-xid-unknown",
+                severity=Severity.WARN,
+                title="The GPU driver's errors cannot be read",
+                advice="journald does not give the kernel's log: try `journalctl --dmesg | grep Xid` on the node.",
+                since=None,
+            )
 
     def _engine(self, release: Release | None) -> tuple[EngineHealth | None, Readiness]:
         if release is None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from appliance.adapters.host import kernel, memory, network, pci, storage, surroundings
 from appliance.adapters.host.clock import clock_synchronized
+from appliance.adapters.host.module_key import module_key
 from appliance.adapters.host.packages import packages
 from appliance.adapters.host.tree import Tree
 from appliance.adapters.nvml import GpuReading, NvmlProbe
@@ -72,6 +73,7 @@ class HostProbe:
     def _system(self, reading: GpuReading, meminfo: str) -> NodeFacts:
         tree, name, os_release = self._tree, os.uname(), self._os_release()
         total, available = kernel.memory_bytes(meminfo)
+        tables = self._tcp_tables()
         cpu_count, cpu_flags = kernel.cpus(self._tree.path("proc/cpuinfo").read_text(encoding="utf-8"))
         return NodeFacts(
             observed_at=self._clock.now(),
@@ -95,7 +97,9 @@ class HostProbe:
             driver=reading.driver,
             driver_error=reading.error,
             gpus=reading.gpus,
-            listening_tcp_ports=self._listening_ports(),
+            listening_tcp_ports=frozenset(port for table in tables for port in kernel.listening_ports(table)),
+            management_networks=self._management_networks,
+            ssh_clients_outside=self._ssh_clients_outside(tables),
             simulated=("gpus",) if self._gpus.simulated else (),
             kernel_modules=kernel.modules(tree.text("proc/modules") or ""),
             stored_sha256=self._stored_sha256(),
@@ -137,6 +141,7 @@ class HostProbe:
             broken_packages=installed.broken,
             lockdown=surroundings.lockdown(tree),
             module_signatures_enforced=self._module_signatures_enforced(),
+            module_key=module_key(tree),
         )
 
     def _with_surroundings(self, found: NodeFacts, services: frozenset[str] | None) -> NodeFacts:
@@ -154,8 +159,6 @@ class HostProbe:
             other_engines=surroundings.other_engines(tree),
             interfaces=network.interfaces(tree),
             nameservers=network.nameservers(tree),
-            management_networks=self._management_networks,
-            ssh_clients_outside=self._ssh_clients_outside(),
             hostname_resolves=network.hostname_resolves(tree, found.hostname),
             time_source=network.time_source(services),
             time_zone=network.time_zone(tree),
@@ -184,17 +187,14 @@ class HostProbe:
         ipv6 = kernel.default_routes_ipv6(self._tree.text("proc/net/ipv6_route") or "")
         return (*ipv4, *ipv6)
 
-    def _listening_ports(self) -> frozenset[int]:
-        return frozenset(port for table in self._tcp_tables() for port in kernel.listening_ports(table))
+    def _tcp_tables(self) -> tuple[str, ...]:
+        """Return both families' tables of sockets; the kernel makes them anew for each reading, which costs most."""
+        return tuple(self._tree.text(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
 
-    def _ssh_clients_outside(self) -> tuple[str, ...]:
+    def _ssh_clients_outside(self, tables: tuple[str, ...]) -> tuple[str, ...]:
         """Return who is logged in over SSH from outside the management networks; with none given, all are within."""
-        clients = {each for table in self._tcp_tables() for each in kernel.connected_clients(table, self._ssh_ports)}
+        clients = {each for table in tables for each in kernel.connected_clients(table, self._ssh_ports)}
         return network.outside(clients, self._management_networks)
-
-    def _tcp_tables(self) -> tuple[str, str]:
-        tcp, tcp6 = (self._tree.text(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
-        return tcp, tcp6
 
     def _secure_boot(self) -> bool | None:
         """Return the firmware's word; a machine without UEFI has no Secure Boot."""

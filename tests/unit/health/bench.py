@@ -10,6 +10,8 @@ from appliance.domain.errors import LedgerUnavailable
 from appliance.domain.health import HealthReport
 from appliance.domain.license import LicenseTerms, RevenueBand, Statement
 from appliance.domain.node import Gpu
+from appliance.domain.xid import XidSeen, XidTable
+from appliance.resources import xid_table
 from appliance.services.health import Health, HealthPorts
 from appliance.services.readiness import ReadinessProbe
 from bundles.release import Release
@@ -42,6 +44,7 @@ class Bench:
         self.licenses = TwinLicenses()
         self.licenses.add_terms(TERMS)
         self.state_for("2026-11")
+        self.xids: tuple[XidSeen, ...] | None = ()
         self.certificate: datetime | None = NOW + timedelta(days=300)
         self.readiness = ReadinessProbe(
             engine=self.engine,
@@ -61,6 +64,8 @@ class Bench:
                 clock=TwinClock(NOW),
                 release=lambda: self.release,
                 certificate=lambda: self.certificate,
+                xids=lambda: self.xids,
+                xid_table=XidTable.from_toml(xid_table()),
             ),
             node="llm01",
             monotonic=self.watch,
@@ -70,6 +75,10 @@ class Bench:
     def state_for(self, month: str, band: RevenueBand = RevenueBand.UNDER_HALF) -> None:
         statement = Statement(use_month=month, band=band, legal_entity="ACME", signatory="A. Ada", role="CFO")
         self.licenses.add_attestation(statement.made(at=NOW, recorded_by="ada"))
+
+    def know_xids(self, seen: tuple[XidSeen, ...] | None) -> None:
+        self.xids = seen
+        self.watch.seconds += 2.0  # the last report is too old to be shown again
 
     def ledger(self) -> TwinUsage:
         if self.ledger_is_missing:
