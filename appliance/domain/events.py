@@ -134,6 +134,13 @@ class PlanAccepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnitStopped:
+    """A step is about to stop a unit that runs; an operation that does not succeed starts it again."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     text: str
 
@@ -175,6 +182,7 @@ Event = (
     | RestartNeeded
     | PlanMade
     | PlanAccepted
+    | UnitStopped
     | LogLine
     | CancelRequested
     | OperationSucceeded

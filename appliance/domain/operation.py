@@ -98,6 +98,9 @@ STEPS: dict[OperationKind, tuple[StepName, ...]] = {
     OperationKind.ACCEPTANCE: (StepName.BURN_IN, StepName.START, StepName.MEASURE),
 }
 
+ACCEPTANCE = "acceptance"
+"""Whether a change of the node is measured before it ends: `true` or `false`; absent, the site's setting holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
@@ -132,20 +135,34 @@ class ParameterNames:
 JUDGEMENT = ("strict", "waivers")
 """How the findings of the step `preflight` are judged; `appliance.domain.preflight` says what they hold."""
 
+MEASUREMENT = ("duration_s", "diagnostics_level", "concurrency")
+"""How an acceptance measures; `appliance.domain.acceptance` says what they hold."""
+
+CHANGE = ("plan", ACCEPTANCE, *MEASUREMENT, *JUDGEMENT)
+
 VOLUMES = "volumes"
 """Further folders with volumes of the same media set, one absolute path a line."""
 
 PARAMETERS: dict[OperationKind, ParameterNames] = {
     OperationKind.INSTALL: ParameterNames(
-        required=("medium",), optional=(VOLUMES, "attestation", "plan", *JUDGEMENT), paths=("medium",)
+        required=("medium",), optional=(VOLUMES, "attestation", *CHANGE), paths=("medium",)
     ),
     OperationKind.IMPORT: ParameterNames(required=("medium",), optional=(VOLUMES, *JUDGEMENT), paths=("medium",)),
-    OperationKind.PROVISION: ParameterNames(optional=("plan", *JUDGEMENT)),
+    OperationKind.PROVISION: ParameterNames(optional=CHANGE),
     OperationKind.EXPORT_EVIDENCE: ParameterNames(required=("destination",), paths=("destination",)),
     OperationKind.PLAN: ParameterNames(),
     OperationKind.UNINSTALL: ParameterNames(required=("node",), optional=("packages", "drivers", "records")),
-    OperationKind.ACCEPTANCE: ParameterNames(optional=("duration_s", "diagnostics_level", "concurrency")),
+    OperationKind.ACCEPTANCE: ParameterNames(optional=MEASUREMENT),
 }
+
+
+def steps_of(request: OperationRequest) -> tuple[StepName, ...]:
+    """Return the steps of an operation; a measured change burns the processors in before the engine is loaded."""
+    steps = STEPS[request.kind]
+    if request.parameters.get(ACCEPTANCE) != "true":
+        return steps
+    start = steps.index(StepName.START)
+    return (*steps[:start], StepName.BURN_IN, *steps[start:], StepName.MEASURE)
 
 
 def check_parameters(request: OperationRequest) -> None:
@@ -156,6 +173,8 @@ def check_parameters(request: OperationRequest) -> None:
     wrong += [f"{name} is unknown" for name in sorted(set(given) - {*names.required, *names.optional})]
     wrong += [f"{name} is not an absolute path" for name in names.paths if given.get(name, "/")[:1] != "/"]
     wrong += [f"{VOLUMES} names {line!a}, which is not an absolute path" for line in _volumes(given) if line[:1] != "/"]
+    if given.get(ACCEPTANCE, "true") not in {"true", "false"}:
+        wrong.append(f"{ACCEPTANCE} is {given[ACCEPTANCE]!a}, not true or false")
     if wrong:
         raise RequestInvalid(
             detail=f"The operation {request.kind} was asked for, but {', '.join(wrong)}.",

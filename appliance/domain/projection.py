@@ -32,6 +32,7 @@ from appliance.domain.events import (
     TaskFinished,
     TaskOutcome,
     TaskStarted,
+    UnitStopped,
 )
 from appliance.domain.operation import OperationId, OperationKind, OperationState, StepName, StepState
 
@@ -204,15 +205,15 @@ def _after(view: OperationView, event: Event, at: datetime) -> OperationView:  #
             return replace(view, log=(*view.log, text)[-LOG_LINES_KEPT:])
         case OperationResumed():
             return _resumed(view)
-        case EvidenceWritten() | PlanMade() | PlanAccepted() | CancelRequested() | RestartNeeded():
+        case RestartNeeded() | UnitStopped():
+            return view
+        case EvidenceWritten() | PlanMade() | PlanAccepted() | CancelRequested():
             return _noted(view, event)
         case _:
             return _ended(view, event, at)
 
 
-def _noted(
-    view: OperationView, event: EvidenceWritten | PlanMade | PlanAccepted | CancelRequested | RestartNeeded
-) -> OperationView:
+def _noted(view: OperationView, event: EvidenceWritten | PlanMade | PlanAccepted | CancelRequested) -> OperationView:
     match event:
         case EvidenceWritten():
             return replace(view, evidence=event)
@@ -220,8 +221,6 @@ def _noted(
             return replace(view, plan=digest)
         case CancelRequested():
             return replace(view, cancel_requested=True)
-        case RestartNeeded():
-            return view
 
 
 def _started(name: StepName, at: datetime) -> StepView:

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event as Flag
 from threading import RLock, Thread
@@ -23,11 +23,13 @@ from uuid import UUID
 
 import structlog
 
+from appliance.domain.acceptance import AcceptancePlan
 from appliance.domain.errors import Canceled, InternalError, LeewardError, NotFound, OperationConflict
 from appliance.domain.events import (
     CancelRequested,
     Event,
     EventRecord,
+    LogLine,
     OperationCanceled,
     OperationFailed,
     OperationResumed,
@@ -36,11 +38,20 @@ from appliance.domain.events import (
     StepFinished,
     StepStarted,
 )
-from appliance.domain.operation import STEPS, Actor, OperationId, OperationRequest, StepName, check_parameters
+from appliance.domain.operation import (
+    ACCEPTANCE,
+    PARAMETERS,
+    Actor,
+    OperationId,
+    OperationRequest,
+    StepName,
+    check_parameters,
+    steps_of,
+)
 from appliance.domain.projection import OperationView, fold_all
 from appliance.ports import AuditLog, Clock, Emit, Journal, SupportReports
 from appliance.services.announcing import Announcer
-from appliance.services.steps import Step, StepContext
+from appliance.services.steps import Step, StepContext, UndoableStep
 from appliance.services.wakeups import Wakeups
 
 log = structlog.get_logger()
@@ -78,12 +89,19 @@ class Operations:
     """Starts, resumes, cancels and shows operations; all methods may be called from any thread."""
 
     def __init__(
-        self, ports: OperationPorts, *, steps: Mapping[StepName, Step], node: str, stop_grace_s: float = 1.0
+        self,
+        ports: OperationPorts,
+        *,
+        steps: Mapping[StepName, Step],
+        node: str,
+        stop_grace_s: float = 1.0,
+        is_change_measured: bool = False,
     ) -> None:
         self._ports = ports
         self._steps = steps
         self._node = node
         self._stop_grace_s = stop_grace_s
+        self._is_change_measured = is_change_measured
         self._lock = RLock()
         self._views: dict[OperationId, OperationView] = {}
         self._running: _Running | None = None
@@ -99,6 +117,9 @@ class Operations:
         Raises RequestInvalid for parameters that do not fit, OperationConflict while another is unfinished.
         """
         check_parameters(request)
+        AcceptancePlan.of(request.parameters)
+        if self._is_change_measured and ACCEPTANCE in PARAMETERS[request.kind].optional:
+            request = replace(request, parameters={ACCEPTANCE: "true", **request.parameters})
         with self._lock:
             self._refuse_second()
             at = self._ports.clock.now()
@@ -204,10 +225,8 @@ class Operations:
     ) -> OperationView:
         if not self._ports.journal.records(operation_id, limit=1):  # new, or killed before its first event
             self._audit(operation_id, request.kind, actor.name, "started", request.parameters, once=resumed)
-            steps = STEPS[request.kind]
-            self._store(
-                operation_id, OperationStarted(kind=request.kind, actor=actor.name, node=self._node, steps=steps)
-            )
+            started = OperationStarted(kind=request.kind, actor=actor.name, node=self._node, steps=steps_of(request))
+            self._store(operation_id, started)
         view = self.view(operation_id)
         remaining = tuple(step.name for step in view.steps if step.ended_at is None)
         if resumed and remaining:
@@ -241,7 +260,12 @@ class Operations:
 
     def _walk(self, running: _Running) -> Event | None:
         """Run the steps; return how it ended, or `None` where a later start goes on."""
-        context = StepContext(
+        context = self._context(running)
+        ending = self._steps_to_end(running, context)
+        return ending if isinstance(ending, OperationSucceeded) else self._undone(running, context, ending)
+
+    def _context(self, running: _Running) -> StepContext:
+        return StepContext(
             operation_id=running.id,
             kind=running.request.kind,
             parameters=running.request.parameters,
@@ -250,6 +274,8 @@ class Operations:
             emit=running.emit,
             is_canceled=lambda: running.cancel.is_set() or self._stopping.is_set(),
         )
+
+    def _steps_to_end(self, running: _Running, context: StepContext) -> Event | None:
         summary = ""
         for name in running.remaining:
             try:
@@ -265,6 +291,26 @@ class Operations:
                 return self._failure(name, self._unforeseen(name, error))
         return OperationSucceeded(summary=summary or self.view(running.id).steps[-1].summary)
 
+    def _undone(self, running: _Running, context: StepContext, ending: Event | None) -> Event | None:
+        """Let the steps that began give back what they took; what cannot be given back is a failure, and told."""
+        begun = [step.name for step in self.view(running.id).steps if step.started_at is not None]
+        for name in reversed(begun):
+            step = self._steps[name]
+            try:
+                if isinstance(step, UndoableStep):
+                    step.undo(context)
+            except LeewardError as error:
+                ending = self._not_undone(running, name, error, ending)
+            except Exception as error:  # noqa: BLE001  the one outermost place of all steps
+                ending = self._not_undone(running, name, self._unforeseen(name, error), ending)
+        return ending
+
+    def _not_undone(self, running: _Running, name: StepName, error: LeewardError, ending: Event | None) -> Event | None:
+        running.emit(LogLine(text=f"{name} could not be taken back: {error.detail} {error.remedy}"))
+        if isinstance(ending, OperationCanceled):
+            return self._failed(ending.step, error)
+        return ending
+
     def _failure(self, name: StepName, error: LeewardError) -> OperationFailed | None:
         """Say how a step failed, or `None` where the stop of the daemon is the cause.
 
@@ -272,6 +318,10 @@ class Operations:
         """
         if self._stopping.wait(self._stop_grace_s):
             return None
+        return self._failed(name, error)
+
+    @staticmethod
+    def _failed(name: StepName, error: LeewardError) -> OperationFailed:
         return OperationFailed(step=name, code=error.code, title=error.title, detail=error.detail, remedy=error.remedy)
 
     def _unforeseen(self, name: StepName, error: Exception) -> InternalError:

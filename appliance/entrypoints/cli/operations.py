@@ -12,7 +12,7 @@ import click
 from appliance.client import ApplianceClient, error_from_view
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.license import RevenueBand
-from appliance.domain.operation import VOLUMES, OperationId, OperationKind, OperationState
+from appliance.domain.operation import ACCEPTANCE, VOLUMES, OperationId, OperationKind, OperationState
 from appliance.domain.projection import OperationView
 from appliance.entrypoints.cli import INTERRUPTED, report
 from appliance.entrypoints.cli.calling import as_json, at, call, say, table
@@ -25,6 +25,12 @@ STATEMENT_FIELDS = ("band", "legal_entity", "signatory", "role")
 following = click.option("--follow/--no-follow", "is_followed", default=True, help="Show it until it ends.")
 medium_option = click.option("--medium", metavar="DIR", help="Folder where the medium is mounted.")
 plan_option = click.option("--plan", metavar="DIGEST", help="Go on only if this plan still holds.")
+acceptance_option = click.option(
+    "--acceptance/--no-acceptance",
+    "is_accepted",
+    default=None,
+    help="Measure the node too, and write its capacity passport; default: as leeward.toml says.",
+)
 volumes_option = click.option(
     "--volume", "volumes", metavar="DIR", multiple=True, help="Folder of a further volume of the set; again for more."
 )
@@ -43,6 +49,7 @@ volumes_option = click.option(
 @click.option("--signatory", help="Who makes the statement.")
 @click.option("--role", help="The signatory's role in the company.")
 @plan_option
+@acceptance_option
 @judging
 @following
 @as_json
@@ -52,6 +59,7 @@ def install(
     medium: str | None,
     volumes: tuple[str, ...],
     plan: str | None,
+    is_accepted: bool | None,
     is_strict: bool,
     waived: tuple[str, ...],
     reasons: tuple[str, ...],
@@ -66,7 +74,7 @@ def install(
     words = {field: statement["attest_band" if field == "band" else field] for field in STATEMENT_FIELDS}
     made = {**given.pop("attestation", {}), **{field: word for field, word in words.items() if word}}
     judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
-    parameters = {**_media(given.get("medium"), volumes), **judgement, **_by(plan)}
+    parameters = {**_media(given.get("medium"), volumes), **judgement, **_change(plan, is_accepted=is_accepted)}
     if made:
         parameters["attestation"] = json.dumps(made, ensure_ascii=False)
     return start(OperationKind.INSTALL, parameters, is_followed=is_followed, is_json=is_json)
@@ -96,12 +104,14 @@ def import_(
 
 @click.command()
 @plan_option
+@acceptance_option
 @judging
 @following
 @as_json
 def provision(
     *,
     plan: str | None,
+    is_accepted: bool | None,
     is_strict: bool,
     waived: tuple[str, ...],
     reasons: tuple[str, ...],
@@ -109,7 +119,8 @@ def provision(
     is_json: bool,
 ) -> int:
     """Bring the node into the state that the imported release asks for, and serve it."""
-    parameters = {**judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons), **_by(plan)}
+    judgement = judgement_parameters(is_strict=is_strict, waived=waived, reasons=reasons)
+    parameters = {**judgement, **_change(plan, is_accepted=is_accepted)}
     return start(OperationKind.PROVISION, parameters, is_followed=is_followed, is_json=is_json)
 
 
@@ -231,8 +242,10 @@ def _media(medium: str | None, volumes: tuple[str, ...]) -> dict[str, str]:
     return {"medium": _absolute(medium), **more}
 
 
-def _by(plan: str | None) -> dict[str, str]:
-    return {} if plan is None else {"plan": plan}
+def _change(plan: str | None, *, is_accepted: bool | None) -> dict[str, str]:
+    """Return the parameters of a change of the node; what was not given is left out."""
+    measured = {} if is_accepted is None else {ACCEPTANCE: str(is_accepted).lower()}
+    return measured if plan is None else {**measured, "plan": plan}
 
 
 def _absolute(path: str | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from appliance.domain.errors import Canceled
 from appliance.domain.operation import Actor, OperationId, OperationKind
@@ -43,4 +43,16 @@ class Step(Protocol):
 
     def run(self, context: StepContext) -> str:
         """Do the work to its end and return its summary."""
+        ...
+
+
+@runtime_checkable
+class UndoableStep(Step, Protocol):
+    """A step that takes something from the node for a while."""
+
+    def undo(self, context: StepContext) -> None:
+        """Give back what is still taken. Called where an operation in which the step began does not succeed.
+
+        It may be called again, and after steps that have given it back already. Raises LeewardError.
+        """
         ...

@@ -245,6 +245,58 @@ def test_a_cancel_asked_before_the_kill_holds_after_it(path: Path) -> None:
     world.close()
 
 
+def test_a_step_that_a_kill_cut_gives_back_what_it_took_when_the_cancel_comes_before_the_resumption(path: Path) -> None:
+    dead = World(path)
+    operation_id = OperationId("01-killed")
+    dead.journal.create(operation_id, IMPORT, ACTOR, dead.operations._ports.clock.now())
+    for event in (*sum(KILLED_AFTER[:4], ()), CancelRequested(actor="j.doe")):
+        dead.journal.append(operation_id, event, dead.operations._ports.clock.now())
+    dead.close()
+    world = World(path)
+
+    world.operations.resume()
+
+    assert world.ended(operation_id).state is OperationState.CANCELED
+    assert world.names(operation_id)[-1] == "OperationCanceled"
+    assert (world.preflight.undone, world.importing.undone) == (1, 1)
+    assert (world.preflight.runs, world.importing.runs) == (0, 0)
+    world.close()
+
+
+def test_nothing_is_taken_back_of_a_step_that_never_began_nor_of_an_operation_that_succeeds(path: Path) -> None:
+    world = World(path, preflight=TestStep(wait_for_stop))
+    canceled = world.start()
+    world.operations.cancel(canceled, ACTOR)
+    world.ended(canceled)
+    assert world.importing.undone == 0
+
+    world.preflight.act = fine
+    assert world.ended(world.start()).state is OperationState.SUCCEEDED
+
+    assert (world.preflight.undone, world.importing.undone) == (1, 0)
+    world.close()
+
+
+def test_a_canceled_operation_that_cannot_give_back_what_it_took_has_failed_and_says_so(path: Path) -> None:
+    def cannot(_context: StepContext) -> None:
+        raise PreflightBlocked(detail="systemd does not answer", remedy="Start it by hand.")
+
+    world = World(path, importing=TestStep(wait_for_stop, on_undo=cannot))
+    operation_id = world.start()
+    until(lambda: world.importing.runs == 1)
+
+    world.operations.cancel(operation_id, ACTOR)
+
+    view = world.ended(operation_id)
+    assert view.state is OperationState.FAILED
+    assert view.error is not None
+    assert view.error.remedy == "Start it by hand."
+    assert "import could not be taken back: systemd does not answer" in view.log[-1]
+    assert world.preflight.undone == 1
+    assert ("import", "canceled") not in world.audited()
+    world.close()
+
+
 def test_a_reader_that_waits_is_woken_by_the_next_event(path: Path) -> None:
     go = Flag()
 

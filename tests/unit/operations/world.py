@@ -28,10 +28,16 @@ class TestStep:
 
     act: Callable[[StepContext], str]
     runs: int = 0
+    undone: int = 0
+    on_undo: Callable[[StepContext], None] = lambda _context: None
 
     def run(self, context: StepContext) -> str:
         self.runs += 1
         return self.act(context)
+
+    def undo(self, context: StepContext) -> None:
+        self.undone += 1
+        self.on_undo(context)
 
 
 def fine(_context: StepContext) -> str:
