@@ -77,7 +77,7 @@ class FairQueue:
 
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
-        self._free = limits.slots
+        self._slots = self._free = limits.slots
         self._lines: dict[str, _Line] = {}
         self._waiting = 0
         self._waiting_bytes = 0
@@ -96,12 +96,19 @@ class FairQueue:
     @property
     def slots(self) -> int:
         """How many requests go to the engine at a time."""
-        return self._limits.slots
+        return self._slots
 
     @property
     def running(self) -> int:
         """How many have a slot."""
-        return self._limits.slots - self._free
+        return self._slots - self._free
+
+    def resize(self, slots: int) -> None:
+        """Let another number of requests go to the engine at a time; those that have a slot keep it."""
+        self._free += slots - self._slots
+        self._slots = slots
+        while self._free > 0 and self._waiting:
+            self._call_next()
 
     def enter(self, team: str, *, weight: int, size_bytes: int, wake: Callable[[], None]) -> Turn:
         """Take a slot or a place in the team's line; see `standing` of what is returned. It must `leave`."""
@@ -110,7 +117,7 @@ class FairQueue:
             line = self._lines[team] = _Line()
         line.weight = weight
         turn = Turn(team=team, line=line, size_bytes=size_bytes, wake=wake)
-        if self._free:
+        if self._free > 0:
             self._grant(turn)
             return turn
         line.waiting.append(turn)
@@ -128,7 +135,8 @@ class FairQueue:
         elif standing is Standing.GRANTED:
             turn.line.running -= 1
             self._free += 1
-            self._call_next()
+            if self._free > 0:
+                self._call_next()
         self._forget(turn)
 
     def _grant(self, turn: Turn) -> None:

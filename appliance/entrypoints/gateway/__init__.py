@@ -17,6 +17,7 @@ import structlog
 from appliance.config import Settings
 from appliance.domain.errors import ConfigInvalid, LeewardError
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.engines import place_of
 from appliance.entrypoints.gateway.exposition import MetricsAccess
 from appliance.entrypoints.gateway.server import make_server
 from appliance.entrypoints.gateway.tracing import SlowLimits
@@ -48,15 +49,18 @@ def main(
     try:
         settings = Settings.load()
         paths = settings.paths
-        queue = QueueLimits()
+        slots = QueueLimits().slots
         if served_model is None:
             engine = engine_of(paths.current_slot)
-            served_model, queue = engine.served_model_name, QueueLimits(slots=engine.max_num_seqs)
+            served_model, slots = engine.served_model_name, engine.max_num_seqs
+        engines = tuple(place_of(one, slots=slots, tls=paths.engine_tls) for one in settings.engines)
         options = GatewayOptions(
             engine_socket=socket or paths.engine_socket,
             ledger=ledger or paths.ledger,
             served_model=served_model,
-            queue=queue,
+            queue=QueueLimits(slots=sum(place.slots for place in engines) or slots),
+            engines=engines,
+            drained=paths.drained_engines,
             metrics=_metrics_access(settings.metrics),
             slow=SlowLimits(start_s=settings.gateway.slow_start_s, whole_s=settings.gateway.slow_request_s),
         )

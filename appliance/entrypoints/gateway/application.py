@@ -22,8 +22,9 @@ from appliance.domain.errors import LedgerUnavailable
 from appliance.entrypoints.gateway.answers import Receive, Scope, Send, error_object
 from appliance.entrypoints.gateway.chat import ChatDialect, CompletionDialect
 from appliance.entrypoints.gateway.dialect import Dialect
+from appliance.entrypoints.gateway.engines import EnginePlace, Engines
 from appliance.entrypoints.gateway.exchange import Exchange, Means
-from appliance.entrypoints.gateway.exposition import EngineState, MetricsAccess, MetricsText
+from appliance.entrypoints.gateway.exposition import MetricsAccess, MetricsText
 from appliance.entrypoints.gateway.gate import Gate, PolicyWatch, check_network
 from appliance.entrypoints.gateway.messages import CountDialect, MessagesDialect
 from appliance.entrypoints.gateway.messages import error_object as anthropic_error
@@ -43,7 +44,7 @@ from appliance.entrypoints.gateway.responses import ResponsesDialect
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
 from appliance.entrypoints.gateway.tracing import SlowLimits, SlowLog
-from appliance.entrypoints.gateway.upstream import EngineClient, EngineUnreachable
+from appliance.entrypoints.gateway.upstream import EngineUnreachable, unix_door
 from appliance.services.queueing import FairQueue, QueueLimits
 from appliance.services.quotas import QuotaBook
 from appliance.services.request_body import ChatLimits
@@ -68,7 +69,11 @@ _LAST_WORDS_TURNS = 500  # of 10 ms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
-    """What one gateway process serves and where its neighbours are."""
+    """What one gateway process serves and where its neighbours are.
+
+    `engines` are all the engines; without any, the one behind `engine_socket` is. `queue.slots` is how
+    many requests they take together.
+    """
 
     engine_socket: Path
     ledger: Path
@@ -78,6 +83,14 @@ class GatewayOptions:
     queue: QueueLimits = field(default_factory=QueueLimits)
     metrics: MetricsAccess | None = None
     slow: SlowLimits = field(default_factory=SlowLimits)
+    engines: tuple[EnginePlace, ...] = ()
+    drained: Path | None = None
+
+    @property
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Every engine."""
+        own = EnginePlace(name="engine", door=unix_door(self.engine_socket), slots=self.queue.slots)
+        return self.engines or (own,)
 
 
 class GatewayApplication:
@@ -88,7 +101,7 @@ class GatewayApplication:
         self._boot_id = boot_id
         self._hot: dict[str, HotRoute] = {}
         self._keys: KeyLookup | None = None
-        self._engine: EngineClient | None = None
+        self._engines: Engines | None = None
         self._ledger: LedgerWriter | None = None
         self._health: tuple[float, bool] = (0.0, False)
         self._metrics: MetricsRoute | None = None
@@ -106,14 +119,15 @@ class GatewayApplication:
         reading: Engine | None = None
         aside: list[asyncio.Task[None]] = []
         in_flight: dict[str, Exchange] = {}
-        engine = EngineClient(options.engine_socket)
+        queue = FairQueue(options.queue)
+        engines = Engines(options.places, drained=options.drained, changed=queue.resize)
         try:
             records = Records(ledger)
             abandoned = ledger.open()
             reading = open_ledger(options.ledger)
-            self._keys, self._engine, self._ledger = KeyLookup(reading), engine, ledger
+            self._keys, self._engines, self._ledger = KeyLookup(reading), engines, ledger
             means = Means(
-                engine=engine,
+                engines=engines,
                 records=records,
                 in_flight=in_flight,
                 metrics=GatewayMetrics(),
@@ -122,13 +136,13 @@ class GatewayApplication:
             book = QuotaBook()
             policy = PolicyWatch(SqlTenancyRegister(reading), book, boot_id=self._boot_id)
             await policy.look()
-            queue = FairQueue(options.queue)
             gate = Gate(book=book, queue=queue, repeats=SqlRepeats(reading))
             self._metrics = self._metrics_route(means, queue, ledger, reading)
             self._hot = {
                 dialect.path: HotRoute(dialect, means=means, keys=self._keys, gate=gate) for dialect in self._dialects()
             }
-            aside = [asyncio.create_task(_tick(means)), asyncio.create_task(policy.follow())]
+            engines.look_for_drained()
+            aside = [asyncio.create_task(work) for work in (_tick(means), policy.follow(), engines.follow())]
             log.info("gateway_started", served_model=options.served_model, boot_id=self._boot_id, abandoned=abandoned)
             yield
         finally:
@@ -136,7 +150,7 @@ class GatewayApplication:
             for task in aside:
                 task.cancel()
             await _wait_for_last_words(in_flight)
-            engine.close()
+            engines.close()
             await asyncio.to_thread(ledger.close)
             if reading is not None:
                 reading.dispose()
@@ -155,12 +169,6 @@ class GatewayApplication:
         options = self._options
         if options.metrics is None:
             return None
-
-        async def engines() -> tuple[EngineState, ...]:
-            page = await means.engine.page("/metrics")
-            state = EngineState(name="engine", is_up=bool(page), in_flight=len(means.in_flight), page=page)
-            return (state,)
-
         watched = Watched(
             model=options.served_model,
             queue=queue,
@@ -169,8 +177,7 @@ class GatewayApplication:
             reserve_bytes=options.reserve_bytes,
             writer=writer,
             reader=SqlUsageReader(reading),
-            engines=engines,
-            retries=lambda: 0,
+            engines=means.engines,
         )
         return MetricsRoute(options.metrics, text=MetricsText(means.metrics), watched=watched)
 
@@ -184,7 +191,7 @@ class GatewayApplication:
         """Ask the engine, at most once a second."""
         asked_at, healthy = self._health
         if time.monotonic() - asked_at > _HEALTH_CACHE_S:
-            healthy = self._engine is not None and await self._engine.is_healthy()
+            healthy = self._engines is not None and await self._engines.is_healthy()
             self._health = (time.monotonic(), healthy)
         return healthy
 
@@ -194,10 +201,10 @@ class GatewayApplication:
 
     async def model(self) -> dict[str, Any]:
         """Describe the served model. Raises HTTPException with 503."""
-        if self._engine is None:
+        if self._engines is None:
             raise HTTPException(503, "The gateway is starting.")
         try:
-            seen = await self._engine.model(self._options.served_model)
+            seen = await self._engines.model(self._options.served_model)
         except EngineUnreachable:
             seen = None
         if seen is None:
@@ -272,7 +279,7 @@ async def _tick(means: Means) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(TICK_S)
-        means.engine.sweep()
+        means.engines.sweep()
         exchanges, now = tuple(means.in_flight.values()), loop.time()
         running = [progress for exchange in exchanges if (progress := exchange.progress())]
         if running:

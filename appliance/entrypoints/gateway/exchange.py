@@ -18,16 +18,18 @@ from http import HTTPStatus
 import structlog
 
 from appliance.domain.errors import LedgerUnavailable
+from appliance.domain.routing import affinity_of
 from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome, UsageSource, UsageState
 from appliance.entrypoints.gateway.answers import JSON, RETRY_AFTER, Header
 from appliance.entrypoints.gateway.caller import Caller
 from appliance.entrypoints.gateway.dialect import Dialect, EngineRequest, Meter
+from appliance.entrypoints.gateway.engines import Engines, Held
 from appliance.entrypoints.gateway.gate import Passage
 from appliance.entrypoints.gateway.metrics import GatewayMetrics
 from appliance.entrypoints.gateway.records import Records
 from appliance.entrypoints.gateway.request_ids import id_headers
 from appliance.entrypoints.gateway.tracing import Phases, SlowLog
-from appliance.entrypoints.gateway.upstream import EngineClient, EngineConnection, EngineUnreachable, request_head
+from appliance.entrypoints.gateway.upstream import EngineConnection, EngineUnreachable, request_head
 from appliance.services.metering import StreamBroken, Tally
 from appliance.services.quotas import charge
 
@@ -36,6 +38,9 @@ log = structlog.get_logger()
 SETTLE_PATIENCE_S = 5.0
 SILENCE_S = 900.0
 """How long the engine may say nothing (a long prompt behind a full queue), or a caller take nothing."""
+
+SILENCE_OF_DOWN_S = 30.0
+"""The same for an engine that answers nobody else either."""
 
 _CLIENT_CLOSED_STATUS = 499  # nginx's number for a caller that left before it had an answer
 _PASSED_ON = frozenset({400, 404, 413, 422, 429})
@@ -49,7 +54,7 @@ _STREAM_HEADERS: list[Header] = [
 class Means:
     """What an exchange works with."""
 
-    engine: EngineClient
+    engines: Engines
     records: Records
     in_flight: dict[str, Exchange]
     metrics: GatewayMetrics
@@ -90,6 +95,7 @@ class Exchange:
         self._heard_at = loop.time()
         self._over = loop.create_future()
         self._connection: EngineConnection | None = None  # while an answer is under way, and no longer
+        self._held: Held | None = None
         self._engine_status = 0
         self._meter: Meter | None = None
         self._pieces: list[bytes] = []  # of an answer that is not a stream
@@ -120,6 +126,9 @@ class Exchange:
             self._abort()
             if self._admitted:
                 self._settle(outcome)
+            if self._held is not None:
+                answered = self._engine_status > 0 and not self._caller.is_gone
+                self._held.over(answered=answered, lost=self._lost)
             del self._means.in_flight[self._admission.request_id]
 
     def progress(self) -> Progress | None:
@@ -137,7 +146,8 @@ class Exchange:
 
     def watch(self, now: float) -> None:
         """Give up on an engine that has said nothing for too long, or on a caller that took nothing."""
-        if now - self._heard_at > SILENCE_S:
+        is_down = self._held is not None and self._held.is_down
+        if now - self._heard_at > (SILENCE_OF_DOWN_S if is_down else SILENCE_S):
             self.answer_lost()
 
     # What the engine's connection calls.
@@ -203,11 +213,11 @@ class Exchange:
         if caller.is_gone:
             return
         try:
-            connection = await self._means.engine.connect()
+            self._held = held = await self._means.engines.connect(self._affinity)
         except EngineUnreachable:
             await self._fail(503, UsageOutcome.UPSTREAM_ERROR)
             return
-        self._connection = connection
+        self._connection = connection = held.connection
         if caller.is_gone:
             return
         caller.tell(self)
@@ -223,6 +233,9 @@ class Exchange:
             await self._end_stream(self._meter)
         else:
             await self._whole()
+
+    def _affinity(self) -> bytes:
+        return affinity_of(self._admission.team, self._request.body)
 
     async def _whole(self) -> None:
         body, status = b"".join(self._pieces), self._engine_status

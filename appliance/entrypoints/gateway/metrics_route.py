@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from fastapi.responses import Response
 
 from appliance.adapters.sql_ledger import LedgerWriter, SqlUsageReader
 from appliance.domain.errors import LedgerUnavailable
+from appliance.entrypoints.gateway.engines import Engines
 from appliance.entrypoints.gateway.exposition import (
-    EngineState,
     LedgerState,
     MetricsAccess,
     MetricsText,
@@ -25,7 +25,7 @@ from appliance.services.queueing import FairQueue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What is looked at. `engines` gives the state of each, `retries` how many requests changed engines."""
+    """What is looked at."""
 
     model: str
     queue: FairQueue
@@ -34,8 +34,7 @@ class Watched:
     reserve_bytes: int
     writer: LedgerWriter
     reader: SqlUsageReader
-    engines: Callable[[], Awaitable[tuple[EngineState, ...]]]
-    retries: Callable[[], int]
+    engines: Engines
 
 
 class MetricsRoute:
@@ -56,7 +55,7 @@ class MetricsRoute:
 
     async def _look(self) -> Snapshot:
         watched, queue = self._watched, self._watched.queue
-        engines, unsettled = await asyncio.gather(watched.engines(), asyncio.to_thread(self._unsettled))
+        engines, unsettled = await asyncio.gather(watched.engines.states(), asyncio.to_thread(self._unsettled))
         return Snapshot(
             model=watched.model,
             queue_slots=queue.slots,
@@ -72,7 +71,7 @@ class MetricsRoute:
                 reserve_bytes=watched.reserve_bytes,
             ),
             engines=engines,
-            retries=watched.retries(),
+            retries=watched.engines.retries,
         )
 
     def _unsettled(self) -> int | None:

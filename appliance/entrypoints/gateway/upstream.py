@@ -1,4 +1,4 @@
-"""The engine over its Unix socket: a pool of connections, each for one request at a time.
+"""One engine: a pool of connections, each for one request at a time.
 
 A connection hands what it reads straight to whoever asked (`Receiver`), inside the read's own
 callback: no task is woken for a chunk, and what one read brought is handed on as one piece.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -160,11 +162,26 @@ class EngineConnection(asyncio.Protocol):
             receiver.answer_lost()
 
 
-class EngineClient:
-    """A pool of connections to the engine. Make and use it inside the event loop."""
+Factory = Callable[[], EngineConnection]
+Door = Callable[[asyncio.AbstractEventLoop, Factory], Awaitable[tuple[asyncio.BaseTransport, EngineConnection]]]
+"""Where an engine is: opens one connection. Raises OSError."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = str(socket)
+
+def unix_door(socket: Path) -> Door:
+    """The engine of this node, behind its Unix socket."""
+    return lambda loop, factory: loop.create_unix_connection(factory, str(socket))
+
+
+def tls_door(host: str, port: int, *, context: ssl.SSLContext, name: str) -> Door:
+    """An engine elsewhere, behind TLS in which both sides say who they are; `name` is the one in its certificate."""
+    return lambda loop, factory: loop.create_connection(factory, host, port, ssl=context, server_hostname=name)
+
+
+class EngineClient:
+    """A pool of connections to one engine. Make and use it inside the event loop."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
         self._loop = asyncio.get_running_loop()
         self._idle: list[EngineConnection] = []
 
@@ -177,9 +194,7 @@ class EngineClient:
             connection.abort()
         try:
             async with asyncio.timeout(_CONNECT_S):
-                _, connection = await self._loop.create_unix_connection(
-                    lambda: EngineConnection(self, self._loop), self._socket
-                )
+                _, connection = await self._door(self._loop, lambda: EngineConnection(self, self._loop))
         except (OSError, TimeoutError) as problem:
             raise EngineUnreachable(str(problem)) from problem
         return connection
@@ -205,12 +220,12 @@ class EngineClient:
             return False
         return status == HTTPStatus.OK
 
-    async def page(self, path: str) -> str:
-        """Return a page of the engine's own; empty where it gives none."""
+    async def page(self, path: str) -> str | None:
+        """Return a page of the engine's own, empty where it has none; `None` where it does not answer."""
         try:
             status, body = await self._get(path)
         except EngineUnreachable:
-            return ""
+            return None
         return body.decode("utf-8", "replace") if status == HTTPStatus.OK else ""
 
     async def model(self, name: str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import uvicorn
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlUsageReader, create_ledger, open_ledger
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.entrypoints.gateway.application import GatewayApplication, GatewayOptions
+from appliance.entrypoints.gateway.engines import EnginePlace
 from appliance.entrypoints.gateway.exposition import MetricsAccess
 from appliance.entrypoints.gateway.server import make_server
 from appliance.entrypoints.gateway.tracing import SlowLimits
@@ -86,6 +87,8 @@ async def gateway_of(
     *,
     metrics: MetricsAccess | None = None,
     slow: SlowLimits | None = None,
+    engines: tuple[EnginePlace, ...] = (),
+    drained: Path | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway before the engine whose socket lies in `folder`."""
     tls = make_loopback_tls(folder)
@@ -96,6 +99,8 @@ async def gateway_of(
         queue=queue or QueueLimits(),
         metrics=metrics,
         slow=slow or SlowLimits(),
+        engines=engines,
+        drained=drained,
     )
     application = GatewayApplication(options, boot_id=str(uuid4()))
     server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
