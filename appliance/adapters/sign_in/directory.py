@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,18 @@ _LONGEST_PASSWORD = 1_024
 _NOBODY = "cn=nobody-of-this-name"
 
 
+class _Tls(ldap3.Tls):  # type: ignore[misc]  # ldap3 has no types
+    """ldap3's TLS as Python does it: its own compares names with a function that Python 3.12 has no more."""
+
+    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002  ldap3's signature
+        """Put TLS around a connection's socket, with the certificate and the server's name checked."""
+        context = ssl.create_default_context(cafile=self.ca_certs_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        connection.socket = context.wrap_socket(
+            connection.socket, do_handshake_on_connect=do_handshake, server_hostname=connection.server.host
+        )
+
+
 class Directory:
     """One directory. Every call makes its own connections and ends them."""
 
@@ -41,13 +55,13 @@ class Directory:
         if not 0 < len(password) <= _LONGEST_PASSWORD or "\0" in password:
             raise _refused("The password is empty or too long.")
         try:
-            with self._connection(self._settings.bind_dn, self._own_password()) as own:
+            with self._connected(self._settings.bind_dn, self._own_password()) as own:
                 if not own.bind():
                     raise _unavailable(f"the node's own account was refused: {own.result['description']}")
                 entry = self._entry(own, account)
                 # Also with no entry a bind is tried, so that the time it takes does not tell who exists.
                 name = entry["dn"] if entry else f"{_NOBODY},{self._settings.base}"
-                with self._connection(name, password) as theirs:
+                with self._connected(name, password) as theirs:
                     if not theirs.bind() or entry is None:
                         raise _refused("The account or the password is wrong.")
                 groups = self._groups(own, entry)
@@ -55,11 +69,24 @@ class Directory:
             raise _unavailable(f"{self._settings.url}: {type(error).__name__}: {error}") from error
         return Person(method=SignInMethod.LDAP, account=account.casefold(), groups=groups)
 
+    @contextmanager
+    def _connected(self, name: str, password: str) -> Iterator[Any]:
+        """Give a connection that is closed afterwards, whatever happens: ldap3 leaves some open after an error."""
+        connection = self._connection(name, password)
+        try:
+            yield connection
+        finally:
+            last = connection.socket
+            with suppress(LDAPException, OSError):
+                connection.unbind()
+            if last is not None:
+                last.close()
+
     def _connection(self, name: str, password: str) -> Any:  # noqa: ANN401  ldap3 has no types
         settings = self._settings
         if not Path(settings.ca_file).is_file():
             raise _unavailable(f"there is no {settings.ca_file}")
-        tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=settings.ca_file)
+        tls = _Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=settings.ca_file)
         server = ldap3.Server(
             settings.host, port=settings.port, use_ssl=True, tls=tls, get_info=ldap3.NONE, connect_timeout=_TIMEOUT_S
         )
