@@ -24,6 +24,8 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     required = "none, or the modules' signing key enrolled"
     if not locked:
         return passed(ID, observed=observed, required=required)
+    if facts.module_key == "enrolled":
+        return passed(ID, observed=f"{observed}; the modules' signing key is enrolled", required=required)
     remedy = (
         "Enrol the node's module signing key at the console (`mokutil --import /var/lib/dkms/mok.pub`, restart, "
         "confirm), or take `lockdown=` and `module.sig_enforce` off the kernel's command line."

@@ -21,14 +21,33 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     if facts.driver is not None:
         return passed(ID, observed=f"{observed}; the driver's module is loaded", required="the driver's module loads")
     required = "off, or the module's signing key enrolled"
-    remedy = (
+    if facts.secure_boot is None:
+        remedy = f"Read `mokutil --sb-state`. {enrolment(facts)}"
+        return warned(ID, observed=observed, required=required, remedy=remedy)
+    if not facts.secure_boot:
+        return passed(ID, observed=observed, required=required)
+    if facts.module_key == "enrolled":
+        return passed(ID, observed="on; the firmware knows the key that signs modules compiled here", required=required)
+    observed = f"on, and no module is loaded{'' if facts.module_key is None else f'; {_KEYS[facts.module_key]}'}"
+    finding = warned if demand.brings_driver(release) else failed
+    return finding(ID, observed=observed, required=required, remedy=enrolment(facts))
+
+
+def enrolment(facts: NodeFacts) -> str:
+    """Say how the key becomes known to the firmware; what is done already is not asked for again."""
+    if facts.module_key == "waiting":
+        return (
+            "Read the one-time password (`sudo cat /var/lib/leeward/state/mok-password`, or the one that was given to "
+            "mokutil), restart the node with somebody at its own console, choose Enroll MOK there and give it."
+        )
+    return (
         "Enrol the node's module signing key at the console (`mokutil --import /var/lib/dkms/mok.pub`, restart, "
         "confirm in the MOK manager), or turn Secure Boot off in the firmware."
     )
-    if facts.secure_boot is None:
-        return warned(ID, observed=observed, required=required, remedy="Read `mokutil --sb-state`. " + remedy)
-    if not facts.secure_boot:
-        return passed(ID, observed=observed, required=required)
-    if demand.brings_driver(release):
-        return warned(ID, observed="on, and no module is loaded yet", required=required, remedy=remedy)
-    return failed(ID, observed="on, and no module is loaded", required=required, remedy=remedy)
+
+
+_KEYS: Final = {
+    "none": "no key to sign modules with has been made yet",
+    "unknown": "the firmware does not know the key that signs modules compiled here",
+    "waiting": "the key waits for somebody at the node's own console",
+}

@@ -121,6 +121,9 @@ class NodeFacts:
     lockdown: str | None = None
     """`none`, `integrity` or `confidentiality`."""
     module_signatures_enforced: bool | None = None
+    module_key: str | None = None
+    """What the firmware knows of the key that signs modules compiled here: `none` (there is no such key yet),
+    `unknown`, `waiting` (for somebody at the node's own console) or `enrolled`."""
     reboot_required: bool | None = None
     unattended_upgrades: bool | None = None
     broken_packages: tuple[str, ...] | None = None

@@ -114,7 +114,9 @@ class Lab:
         if not (self._folder(name) / "known_hosts").exists():
             raise LabFailed(detail=f"there is no node {name} in {self.root}", remedy="Create it first.")
         index = _record(self._folder(name) / "node.json")["index"]
-        return Node(names=self._names, name=name, index=index, folder=self._folder(name), key=self._key)
+        return Node(
+            names=self._names, name=name, index=index, folder=self._folder(name), key=self._key, cache=self.cache
+        )
 
     def nodes(self) -> tuple[Node, ...]:
         """Every node there is."""

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Literal
 
-from tests.lab import cgroup, container, image, loop, medium, network, ssh, vm
+from tests.lab import cgroup, container, firmware, image, loop, medium, network, ssh, vm
 from tests.lab.errors import LabFailed
 from tests.lab.medium import FileSystem, Medium
 from tests.lab.names import Names, address, mac
@@ -27,7 +27,7 @@ _FILL = "/.lwd-fill"
 class Node:
     """One node. Its state is in its folder and in the kernel, so any process can take it up again."""
 
-    def __init__(self, *, names: Names, name: str, index: int, folder: Path, key: Path) -> None:
+    def __init__(self, *, names: Names, name: str, index: int, folder: Path, key: Path, cache: Path) -> None:
         self.name = name
         self.folder = folder
         self.disk = folder / "disk.raw"
@@ -38,14 +38,24 @@ class Node:
         )
         self._names = names
         self._index = index
+        self._cache = cache
         self._group = cgroup.path_of(names.node(name))
         self._console = folder / "console.log"
         self._medium = folder / "medium.json"
 
     # -- power ---------------------------------------------------------------------------------
 
-    def up(self, *, mode: Mode = "container", timeout_s: float | None = None, memory_mib: int = 2048) -> float:
+    def up(
+        self,
+        *,
+        mode: Mode = "container",
+        timeout_s: float | None = None,
+        memory_mib: int = 2048,
+        secure_boot: bool = False,
+    ) -> float:
         """Boot, and wait until the boot has ended (well or not: see `system_state`); returns the seconds it took.
+
+        `secure_boot` is for mode vm: the kernel starts through firmware that starts only what is signed.
 
         Raises:
             LabFailed: it is up in the other mode, it has no kernel (vm), or it does not answer in time.
@@ -64,6 +74,7 @@ class Node:
             vm.start(
                 group=self._group, folder=self.folder, disk=self.disk, console=self._console,
                 exec_prefix=self.exec_prefix, card=card, mac=mac(self._index), memory_mib=memory_mib,
+                firmware_cache=self._cache if secure_boot else None,
             )  # fmt: skip
         (self.folder / "mode").write_text(mode)
         self.wait_for_boot(timeout_s=timeout_s or _BOOT_S[mode])
@@ -111,6 +122,10 @@ class Node:
     def console(self) -> str:
         """What the node has printed on its console since it was last started."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def sit_down_at_console(self) -> firmware.Console:
+        """Go to the console of a node with Secure Boot: what it shows from now on can be read and answered."""
+        return firmware.Console(self.folder, self._console)
 
     def down(self) -> None:
         """Power off cleanly; cut the power when the node does not obey."""

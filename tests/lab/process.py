@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.errors import LabFailed
@@ -66,3 +69,16 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, every_s: floa
             return False
         time.sleep(every_s)
     return True
+
+
+@contextmanager
+def connected(folder: Path, name: str) -> Iterator[socket.socket]:
+    """Connect to a Unix socket in a folder, however long the folder's path is: a socket's may have 107 bytes."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(f"/proc/self/fd/{handle}/{name}")
+            yield connection
+    finally:
+        os.close(handle)

@@ -2,23 +2,21 @@
 
 QEMU runs without KVM on purpose: on the machines this was made for, KVM accepts only guests with a
 paravirtual kernel, and Debian's is none. The kernel and its initramfs are read from the node's own
-disk and handed to QEMU, which stands in for the boot loader.
+disk and handed to QEMU, which stands in for the boot loader; or, with Secure Boot, to a real one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import cgroup, image
+from tests.lab import cgroup, firmware, image
 from tests.lab.errors import LabFailed
 from tests.lab.medium import Medium, mount_options
-from tests.lab.process import run, spawn, wait_until
+from tests.lab.process import connected, run, spawn, wait_until
 from tests.lab.requirements import install_tools
 from tests.lab.ssh import Shell
 
@@ -36,14 +34,19 @@ def newest_kernel(listing: str) -> str | None:
 
 
 def qemu_command(
-    *, disk: Path, boot: Path, console: Path, card: str, mac: str, memory_mib: int, name: str
+    *, disk: Path, boot: Path, console: Path, card: str, mac: str, memory_mib: int, name: str, secure_boot: bool = False
 ) -> list[str]:
     """The virtual machine; it must run in the controller's namespace, where its card is."""
+    if secure_boot:
+        begins = firmware.qemu_options(boot, console=console)
+    else:
+        kernel = ["-kernel", str(boot / "vmlinuz"), "-initrd", str(boot / "initrd"), "-append", _KERNEL_LINE]
+        begins = [*kernel, "-serial", f"file:{console}"]
     return [
         *("qemu-system-x86_64", "-name", name, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"),
-        *("-m", str(memory_mib), "-smp", str(_CPUS), "-nodefaults", "-display", "none", "-serial", f"file:{console}"),
+        *("-m", str(memory_mib), "-smp", str(_CPUS), "-nodefaults", "-display", "none"),
         *("-qmp", f"unix:{_QMP},server=on,wait=off"),
-        *("-kernel", str(boot / "vmlinuz"), "-initrd", str(boot / "initrd"), "-append", _KERNEL_LINE),
+        *begins,
         *(
             "-drive",
             f"file={disk},format=raw,if=none,cache=writeback,id=disk0",
@@ -66,8 +69,11 @@ def start(
     card: str,
     mac: str,
     memory_mib: int,
+    firmware_cache: Path | None = None,
 ) -> None:
     """Start the machine and return at once; it outlives this process.
+
+    With `firmware_cache` it starts through UEFI firmware with Secure Boot on; what that needs is kept there.
 
     Raises:
         LabFailed: the disk holds no kernel.
@@ -80,11 +86,14 @@ def start(
         )
     for inside, name in ((f"/boot/vmlinuz-{version}", "vmlinuz"), (f"/boot/initrd.img-{version}", "initrd")):
         image.read_out(disk, inside=inside, into=folder / name)
+    if firmware_cache:
+        firmware.prepare(folder, cache=firmware_cache, kernel_line=_KERNEL_LINE)
     (folder / _QMP).unlink(missing_ok=True)
     group.mkdir(exist_ok=True)
     qemu = qemu_command(
-        disk=disk, boot=folder, console=console, card=card, mac=mac, memory_mib=memory_mib, name=folder.name
-    )
+        disk=disk, boot=folder, console=console, card=card, mac=mac, memory_mib=memory_mib, name=folder.name,
+        secure_boot=firmware_cache is not None,
+    )  # fmt: skip
     argv = cgroup.start_command(group, [*exec_prefix, *qemu])
     spawn(argv, log=folder / "qemu.log", cwd=folder)
     if not wait_until((folder / _QMP).exists, timeout_s=20):
@@ -97,25 +106,16 @@ def tell(folder: Path, *commands: tuple[str, dict[str, object]]) -> None:
     Raises:
         LabFailed: QEMU refused one.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a socket's own path may be at most 107 bytes long
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(f"/proc/self/fd/{handle}/{_QMP}")
-            with connection.makefile("rw", encoding="utf-8") as stream:
-                stream.readline()  # QEMU's greeting
-                for execute, arguments in (("qmp_capabilities", {}), *commands):
-                    stream.write(json.dumps({"execute": execute, "arguments": arguments}) + "\n")
-                    stream.flush()
-                    answer = json.loads(stream.readline())
-                    while "event" in answer:
-                        answer = json.loads(stream.readline())
-                    if "error" in answer:
-                        raise LabFailed(
-                            detail=f"QEMU refused {execute}: {answer['error']['desc']}", remedy="Read qemu.log."
-                        )
-    finally:
-        os.close(handle)
+    with connected(folder, _QMP) as connection, connection.makefile("rw", encoding="utf-8") as stream:
+        stream.readline()  # QEMU's greeting
+        for execute, arguments in (("qmp_capabilities", {}), *commands):
+            stream.write(json.dumps({"execute": execute, "arguments": arguments}) + "\n")
+            stream.flush()
+            answer = json.loads(stream.readline())
+            while "event" in answer:
+                answer = json.loads(stream.readline())
+            if "error" in answer:
+                raise LabFailed(detail=f"QEMU refused {execute}: {answer['error']['desc']}", remedy="Read qemu.log.")
 
 
 def plug_stick(folder: Path, shell: Shell, medium: Medium, *, options: str) -> None:
