@@ -224,7 +224,7 @@ def test_an_engine_in_a_restart_loop_is_given_up_at_its_third_restart(
     node: TwinNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("appliance.wiring.StartStep", partial(StartStep, sleep=pauses.append))
+    monkeypatch.setattr("appliance.wiring.steps.StartStep", partial(StartStep, sleep=pauses.append))
     node.engine.says = None
     node.units.crashes_per_look = 1
     with node.daemon() as management:
@@ -242,7 +242,7 @@ def test_an_engine_that_takes_a_while_is_waited_for_and_started_once(
 ) -> None:
     pauses: list[float] = []
     limits = StartLimits(pause_s=7.0, report_interval_s=0.0)
-    monkeypatch.setattr("appliance.wiring.StartStep", partial(StartStep, limits=limits, sleep=pauses.append))
+    monkeypatch.setattr("appliance.wiring.steps.StartStep", partial(StartStep, limits=limits, sleep=pauses.append))
     node.engine.silent_for = 50  # the daemon's own readiness probe may take a few of these
     with node.daemon() as management:
         view = install(management, node)
@@ -286,7 +286,7 @@ def test_a_request_that_fails_or_is_not_metered_fails_the_install_and_its_key_is
     node: TwinNode, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     limits = SmokeLimits(settle_timeout_s=0.2, pause_s=0.05)
-    monkeypatch.setattr("appliance.wiring.SmokeTestStep", partial(SmokeTestStep, limits=limits))
+    monkeypatch.setattr("appliance.wiring.steps.SmokeTestStep", partial(SmokeTestStep, limits=limits))
     node.gateway.status = 401 if fault == "HTTP 401" else 200
     node.gateway.is_metered = fault != "no row"
     with node.daemon() as management:

@@ -52,7 +52,7 @@ def test_killed_at_an_event_an_install_ends_well_in_the_next_life(
     )
     with monkeypatch.context() as dying:
         DyingJournal.lives, DyingJournal.is_stored = instant, is_stored
-        dying.setattr("appliance.wiring.SqlJournal", DyingJournal)
+        dying.setattr("appliance.wiring.parts.SqlJournal", DyingJournal)
         with node.daemon() as management:
             operation_id = management.operations.start(request, ACTOR).id
             management.operations.join(30)
