@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
 from cattrs import BaseValidationError
 
+from appliance.adapters.durable import write_whole
 from appliance.domain.errors import NotFound, StateUnusable
 from appliance.domain.plan import Plan
 from appliance.domain.wire import from_plain
@@ -25,14 +25,8 @@ class PlanFolder:
     def keep(self, plan: Plan) -> None:
         """Write a plan whole or not at all; raises StoreUnusable where the disk refuses."""
         path = self._path(plan.digest)
-        fresh = path.with_suffix(".new")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                file.write(plan.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+            write_whole(path, plan.to_bytes())
         except OSError as error:
             raise StoreUnusable(
                 detail=f"the plan could not be stored in {self._folder}: {error}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from cattrs import BaseValidationError
 
+from appliance.adapters.durable import write_whole
 from appliance.domain.acceptance import BurnInResult, Passport
 from appliance.domain.errors import NotFound, StateUnusable
 from appliance.domain.operation import OperationId
@@ -54,15 +54,9 @@ class PassportFolder:
         return self._folder / f"{name}.{kind}"
 
     def _write(self, path: Path, plain: object) -> None:
-        fresh = path.with_name(f"{path.name}.new")
+        text = json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                text = json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-                file.write(text.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+            write_whole(path, text.encode() + b"\n")
         except OSError as error:
             raise StoreUnusable(
                 detail=f"{path} could not be written: {error}",

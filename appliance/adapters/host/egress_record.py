@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import structlog
 from cattrs import BaseValidationError
 
+from appliance.adapters.durable import write_whole
 from appliance.domain.egress import EgressRecord
 from appliance.domain.errors import StateUnusable
 from appliance.domain.wire import from_plain, to_plain
@@ -35,13 +35,8 @@ class EgressRecordFile:
 
     def save(self, record: EgressRecord) -> None:
         """Write the record beside its place and move it there, durable when this returns. Raises StateUnusable."""
-        new = self._path.with_suffix(".new")
         try:
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                json.dump(to_plain(record), file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.rename(self._path)
+            write_whole(self._path, json.dumps(to_plain(record)).encode())
         except OSError as error:
             raise StateUnusable(
                 detail=f"{self._path} cannot be written: {error}",
