@@ -29,3 +29,8 @@ def list_prices() -> str:
 def unit_file(name: str) -> Path:
     """Return the path of a systemd unit that ships with the appliance."""
     return Path(str(files("appliance").joinpath("units", name)))
+
+
+def monitoring_file(name: str) -> str:
+    """Return a file for the site's own monitoring: `grafana-dashboard.json` or `alert-rules.yml`."""
+    return files("appliance").joinpath("monitoring", name).read_text(encoding="utf-8")

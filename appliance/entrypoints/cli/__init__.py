@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "install": f"{_HERE}.operations:install",
     "key": f"{_HERE}.tenants:key",
     "license": f"{_HERE}.records:license_",
+    "monitoring": f"{_HERE}.monitoring:monitoring",
     "operations": f"{_HERE}.operations:operations",
     "plan": f"{_HERE}.plan:plan",
     "passport": f"{_HERE}.acceptance:passport",
