@@ -76,12 +76,12 @@ def test_a_new_destination_is_in_the_audit_log_once_and_outlives_the_daemon(worl
 def test_a_record_that_cannot_be_kept_leaves_the_try_in_the_audit_log(world: World) -> None:
     watch = world.watch()
     watch.look()
-    (world.folder / "egress.new").mkdir()
+    (world.folder / "egress.json.new").mkdir()
     world.source.tries = some(1)
 
     with pytest.raises(StateUnusable):
         watch.look()
-    (world.folder / "egress.new").rmdir()
+    (world.folder / "egress.json.new").rmdir()
     seen = watch.look()
 
     assert seen.ours == 1
