@@ -78,12 +78,18 @@ def builds_driver(release: Release | None, facts: NodeFacts) -> bool:
     It does where the release brings DKMS sources and no driver is loaded, unless it brings modules
     that were built for the running kernel.
     """
+    return brings_driver_sources(release) and not brings_modules(release, facts.kernel) and facts.driver is None
+
+
+def brings_driver_sources(release: Release | None) -> bool:
+    """Whether the release carries a driver whose modules DKMS builds on the node."""
+    return any(_DKMS_DRIVER.fullmatch(name) for name in package_names(release))
+
+
+def brings_modules(release: Release | None, kernel: str) -> bool:
+    """Whether the release carries the driver's modules as the vendor built them for that very kernel."""
     names = package_names(release)
-    if not any(_DKMS_DRIVER.fullmatch(name) for name in names):
-        return False
-    if any(_BUILT_DRIVER.fullmatch(name) and name.endswith(f"-{facts.kernel}") for name in names):
-        return False
-    return facts.driver is None
+    return any(_BUILT_DRIVER.fullmatch(name) and name.endswith(f"-{kernel}") for name in names)
 
 
 def kernels_with_headers(release: Release | None) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""After the next restart the newest installed kernel runs; without headers for it the driver is gone."""
+"""After the next restart the newest installed kernel runs; a driver that is not made for it is gone then."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from appliance.checks import demand
-from appliance.checks.check import passed, warned
+from appliance.checks.check import failed, passed, warned
 from appliance.checks.figures import version
 from appliance.domain.node import NodeFacts
 from appliance.domain.preflight import Finding
@@ -15,22 +15,25 @@ ID: Final = "next-kernel"
 
 
 def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
-    """Ask for headers of every installed kernel that is newer than the running one."""
-    if not demand.builds_driver(release, facts):
+    """Ask whether the release's driver is made for the newest installed kernel; the role refuses it otherwise."""
+    if not demand.brings_driver_sources(release):
         return passed(ID, observed="not asked", required="nothing: no driver is built")
-    required = "headers in the release for every newer kernel"
+    required = "one for which the release has headers, as its driver was proven with them"
     if facts.installed_kernels is None:
         return warned(ID, observed="unknown", required=required, remedy="Look into /boot for kernels.")
-    newer = [name for name in facts.installed_kernels if _order(name) > _order(facts.kernel)]
-    bare = [name for name in newer if not demand.brings_headers(release, name)]
+    newer = sorted((name for name in facts.installed_kernels if _order(name) > _order(facts.kernel)), key=_order)
+    bare = [
+        name for name in newer if not (demand.brings_headers(release, name) or demand.brings_modules(release, name))
+    ]
     if not bare:
         return passed(ID, observed=", ".join(newer) or "no newer kernel is installed", required=required)
-    return warned(
+    finding = failed if newer[-1] in bare else warned
+    return finding(
         ID,
         observed="without headers: " + ", ".join(bare),
         required=required,
-        remedy="Remove these kernels (`apt remove linux-image-...`) and hold the running one (`apt-mark hold "
-        "linux-image-amd64`).",
+        remedy=f"Remove it (`apt remove {' '.join(f'linux-image-{name}' for name in bare)}`, on RHEL `dnf remove "
+        "kernel-core-...`) and hold the running one, or ask the publisher for a release made for it.",
     )
 
 
