@@ -4,9 +4,13 @@
     start     (services.steps.start) the engine runs again and gives the known answer
     measure   a fixed load on the engine; the passport is written
 
-While the burn-in runs the node does not serve. If it fails or is stopped the engine is started again
-at once; after a kill the operation goes on, and its next step starts the engine. Run again, a step
-measures anew and replaces what its last run kept.
+While the burn-in runs the node does not serve. That it stops a running engine is journaled first. An
+operation that then fails, is canceled or is put off by the daemon's stop starts it again (`undo`),
+after a kill too; else the step `start` does. Run again, a step measures anew and replaces what its
+last run kept.
+
+As part of an install or a provision, `burn-in` stands between `reboot` and `start`, so that the
+weights are loaded once, and `measure` at the end; `start` then starts the new release.
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ from appliance.domain.acceptance import (
     predicted,
 )
 from appliance.domain.errors import BurnInFailed, EngineNotReady
-from appliance.domain.events import LogLine
+from appliance.domain.events import LogLine, StepStarted, UnitStopped
 from appliance.domain.node import Gpu
+from appliance.domain.operation import StepName
 from appliance.domain.passport_page import page
-from appliance.ports import AuditLog, BurnIn, Emit, LoadMeter, NodeProbe, PassportStore, ServiceManager, Slots
+from appliance.ports import AuditLog, BurnIn, Emit, Journal, LoadMeter, NodeProbe, PassportStore, ServiceManager, Slots
 from appliance.services.acceptance import Passports
 from appliance.services.readiness import ENGINE_UNIT
 from appliance.services.steps import StepContext
@@ -38,6 +43,8 @@ from appliance.services.steps.start import DEAD_STATES
 from bundles.release import Device, EngineRelease, Release
 
 LOOK_INTERVAL_S: Final = 5.0
+STOPPED_STATES: Final = frozenset({"inactive", "deactivating"})
+"""Of a unit that somebody stopped; one that ended by itself has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,23 +56,39 @@ class BurnInStep:
     probe: NodeProbe
     burn_in: BurnIn
     store: PassportStore
+    journal: Journal
     monotonic_s: Callable[[], float] = time.monotonic
 
     def run(self, context: StepContext) -> str:
         """Stop the engine, measure, keep."""
         plan = AcceptancePlan.of(context.parameters)
         _, _, engine = serving(self.slots)
-        try:
-            context.stop_if_canceled()
+        context.stop_if_canceled()
+        if self.services.active_state(ENGINE_UNIT) not in DEAD_STATES:
             context.emit(LogLine(text=f"stopping {ENGINE_UNIT}: nobody is served until the burn-in has ended"))
+            context.emit(UnitStopped(unit=ENGINE_UNIT))
             self.services.stop(ENGINE_UNIT)
-            result = self._measure(plan, engine, context)
-            self.store.keep_burn_in(context.operation_id, result)
-        except BaseException:
-            if self.services.active_state(ENGINE_UNIT) in DEAD_STATES:
-                self.services.restart(ENGINE_UNIT)
-            raise
+        result = self._measure(plan, engine, context)
+        self.store.keep_burn_in(context.operation_id, result)
         return f"{', '.join(sorted(set(result.devices)))}: {len(result.figures)} figures in {plan.duration_s} s"
+
+    def undo(self, context: StepContext) -> None:
+        """Start the engine again where this operation has stopped it and nothing has started it since."""
+        is_stopped, is_start_begun = self._journaled(context)
+        stopped_states = STOPPED_STATES if is_start_begun else STOPPED_STATES | DEAD_STATES
+        if is_stopped and self.services.active_state(ENGINE_UNIT) in stopped_states:
+            context.emit(LogLine(text=f"starting {ENGINE_UNIT} again"))
+            self.services.restart(ENGINE_UNIT)
+
+    def _journaled(self, context: StepContext) -> tuple[bool, bool]:
+        """Return whether this operation has stopped the engine, and whether it has come to starting it."""
+        is_stopped, is_start_begun, after = False, False, 0
+        while records := self.journal.records(context.operation_id, after):
+            events = [record.event for record in records]
+            is_stopped |= UnitStopped(unit=ENGINE_UNIT) in events
+            is_start_begun |= StepStarted(step=StepName.START) in events
+            after = records[-1].seq
+        return is_stopped, is_start_begun
 
     def _measure(self, plan: AcceptancePlan, engine: EngineRelease, context: StepContext) -> BurnInResult:
         on_gpus = engine.device is Device.CUDA

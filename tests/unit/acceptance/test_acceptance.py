@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from appliance.domain.acceptance import CPU_NOTICE, BurnInResult, Diagnosis, Figure
-from appliance.domain.errors import BurnInFailed
-from appliance.domain.operation import OperationKind, OperationRequest, OperationState, StepName
+from appliance.domain.errors import BurnInFailed, Canceled, RequestInvalid
+from appliance.domain.events import CancelRequested, Event, OperationStarted, StepFinished, StepStarted, UnitStopped
+from appliance.domain.operation import STEPS, OperationId, OperationKind, OperationRequest, OperationState, StepName
 from appliance.ports import IsCanceled
+from appliance.services.management import Management
 from bundles.release import Device
 from tests.unit.acceptance.made import burn_in, figure
 from tests.unit.operations.node import TwinNode
@@ -155,6 +158,125 @@ def test_an_acceptance_that_a_stop_of_the_daemon_cut_goes_on_and_ends_with_one_p
 
         assert (view.state, view.step(StepName.MEASURE).state.value) == (OperationState.SUCCEEDED, "succeeded")
         assert [found.passport.id for found in management.passports.views()] == [begun.id]
+
+
+@pytest.mark.parametrize("begun", [0, 1, 2, 3], ids=["asked", "announced", "stopped", "start begun"])
+def test_an_acceptance_canceled_between_a_kill_and_its_resumption_leaves_the_engine_running(
+    node: TwinNode, begun: int
+) -> None:
+    """The daemon was killed just before it stopped the engine, just after it, and while `start` began."""
+    assert isinstance(node.burn_in, TwinBurnIn)
+    journal: tuple[Event, ...] = (
+        StepStarted(step=StepName.BURN_IN),
+        UnitStopped(unit=ENGINE),
+        StepFinished(step=StepName.BURN_IN, summary="measured"),
+        StepStarted(step=StepName.START),
+    )
+    with node.daemon() as management:
+        install(management, node)
+        operation_id = left_by_a_kill(management, *journal[: (0, 2, 3, 4)[begun]])
+        if begun > 1:
+            node.units.stop(ENGINE)
+        starts = len(node.units.restarts)
+    with node.daemon() as management:
+        management.operations.resume()
+        assert management.operations.join(30)
+        view = management.operations.view(operation_id)
+
+        assert view.state is OperationState.CANCELED
+        assert node.units.active_state(ENGINE) == "active"
+        assert len(node.units.restarts) - starts == (1 if begun > 1 else 0)
+        assert node.burn_in.engine_while_it_ran == []
+        assert management.passports.views() == ()
+
+
+def test_an_engine_that_a_person_had_stopped_is_not_started_by_a_canceled_acceptance(node: TwinNode) -> None:
+    with node.daemon() as management:
+        install(management, node)
+        node.units.stop(ENGINE)
+        operation_id = left_by_a_kill(management, StepStarted(step=StepName.BURN_IN))
+    with node.daemon() as management:
+        management.operations.resume()
+        assert management.operations.join(30)
+
+        assert management.operations.view(operation_id).state is OperationState.CANCELED
+        assert node.units.active_state(ENGINE) == "inactive"
+
+
+def left_by_a_kill(management: Management, *journal: Event) -> OperationId:
+    """Write what a killed daemon leaves of an acceptance whose cancel it had noted."""
+    operations, operation_id, now = management.operations, OperationId("ff-killed"), datetime.now(UTC)
+    store = operations._ports.journal
+    store.create(operation_id, OperationRequest(kind=OperationKind.ACCEPTANCE, parameters={}), ACTOR, now)
+    steps = STEPS[OperationKind.ACCEPTANCE]
+    started = OperationStarted(kind=OperationKind.ACCEPTANCE, actor="j.doe", node="llm01", steps=steps)
+    for event in (started, *journal, CancelRequested(actor="j.doe")):
+        store.append(operation_id, event, now)
+    return operation_id
+
+
+def test_a_measured_install_loads_the_weights_once_and_ends_with_a_passport(node: TwinNode) -> None:
+    assert isinstance(node.burn_in, TwinBurnIn)
+    with node.daemon() as management:
+        view = install(management, node, acceptance="true", duration_s="7")
+
+        assert (view.error, view.state) == (None, OperationState.SUCCEEDED)
+        assert [step.name.value for step in view.steps][-5:] == [
+            "reboot", "burn-in", "start", "smoke-test", "measure",
+        ]  # fmt: skip
+        assert node.burn_in.engine_while_it_ran == ["inactive"]
+        assert node.units.restarts == [ENGINE, "leeward-gateway.service"]
+        (found,) = management.passports.views()
+        assert (found.passport.id, found.passport.burn_in.duration_s) == (view.id, 7)
+
+
+def test_an_upgrade_is_measured_where_the_site_asks_for_it_and_compared_with_the_release_before(
+    node: TwinNode,
+) -> None:
+    node.accepts_changes = True
+    with node.daemon() as management:
+        install(management, node)
+        node.load = TwinLoad(rate=50.0)
+    with node.daemon() as management:
+        view = install(management, node, medium=str(node.newer_medium()))
+        newest, _ = management.passports.views()
+
+        assert f"1 worse than {SLOT}" in view.summary
+        assert newest.baseline is not None
+        assert (newest.passport.slot, newest.baseline.slot) == ("26.12.0-e2", SLOT)
+        unmeasured = run(management, OperationKind.PROVISION, acceptance="false")
+        assert StepName.BURN_IN not in {step.name for step in unmeasured.steps}
+        assert len(management.passports.views()) == 2
+
+
+def test_a_measured_upgrade_that_is_canceled_in_the_burn_in_gives_the_engine_back(node: TwinNode) -> None:
+    def wait(is_canceled: IsCanceled) -> None:
+        until(is_canceled)
+        raise Canceled(detail="asked", remedy="None.")
+
+    assert isinstance(node.burn_in, TwinBurnIn)
+    with node.daemon() as management:
+        install(management, node)
+        node.burn_in.before = wait
+        request = OperationRequest(kind=OperationKind.PROVISION, parameters={"acceptance": "true"})
+        begun = management.operations.start(request, ACTOR)
+        until(lambda: node.burn_in.engine_while_it_ran != [])  # type: ignore[union-attr]  the twin from above
+        management.operations.cancel(begun.id, ACTOR)
+        assert management.operations.join(30)
+
+        assert management.operations.view(begun.id).state is OperationState.CANCELED
+        assert node.units.active_state(ENGINE) == "active"
+        assert management.passports.views() == ()
+
+
+@pytest.mark.parametrize("wrong", [{"acceptance": "yes"}, {"acceptance": "true", "duration_s": "0"}])
+def test_a_change_that_could_not_be_measured_as_asked_is_refused_before_it_begins(
+    node: TwinNode, wrong: dict[str, str]
+) -> None:
+    with node.daemon() as management, pytest.raises(RequestInvalid):
+        management.operations.start(OperationRequest(kind=OperationKind.PROVISION, parameters=wrong), ACTOR)
+
+    assert node.playbooks.plays == []
 
 
 def test_a_release_that_is_slower_than_the_one_before_gives_an_alert(node: TwinNode) -> None:

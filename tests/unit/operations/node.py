@@ -207,6 +207,7 @@ class TwinNode:
         self.scanner: SiteScanner | None = None
         self.burn_in: BurnIn | None = None
         self.load: LoadMeter | None = None
+        self.accepts_changes = False
         self.keyring = Keyring.create(self.root / "keys")
         write_bundle(self.medium, self.keyring)
         root_json = (self.root / "keys/1.root.json").read_bytes()
@@ -236,7 +237,8 @@ class TwinNode:
             burn_in=self.burn_in,
             load=self.load,
         )
-        with management_of(Settings(node_name="llm01", paths=self.paths), world) as management:
+        settings = Settings(node_name="llm01", paths=self.paths, accepts_changes=self.accepts_changes)
+        with management_of(settings, world) as management:
             yield management
             management.operations.begin_stop()
             assert management.operations.join(10)
