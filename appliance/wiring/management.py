@@ -10,12 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from appliance.adapters.host import certificate_not_after, redaction_key
+from appliance.adapters.host.engine_board import EngineBoard
 from appliance.adapters.sql import Database
-from appliance.config import Settings
+from appliance.config import Settings, read_sign_in
 from appliance.domain.costs import PriceBook, price_book
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.xid import XidTable
 from appliance.resources import list_prices, xid_table
+from appliance.services.engines import EngineControl
 from appliance.services.health import Health, HealthPorts
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
@@ -68,6 +70,11 @@ def _management(parts: Parts) -> Management:
         plans=parts.plans,
         keys=parts.keys,
         tenancy=parts.tenancy,
+        engines=EngineControl(
+            settings.engine_places,
+            board=EngineBoard(drained=settings.paths.drained_engines, standings=settings.paths.engine_standings),
+            audit=parts.audit,
+        ),
         passports=parts.passports,
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
@@ -79,6 +86,7 @@ def _management(parts: Parts) -> Management:
         compliance=parts.compliance,
         usage=parts.ledger.usage,
         price_book=partial(_price_book, settings.paths.price_book),
+        sign_in=partial(read_sign_in, settings.paths.sign_in_file),
         clock=parts.clock,
         reports=parts.reports,
         meter=world.meter,

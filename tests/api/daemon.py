@@ -4,7 +4,8 @@
 
 State, journal, audit log, socket and resume are the product's own. The steps are this module's: a
 step counts its runs in `ROOT/<step>.runs` and ends when `ROOT/<step>.go` exists; `ROOT/<step>.fail`
-makes it fail, `ROOT/<step>.bug` raises what nobody foresaw. `ROOT/roles` holds the caller's roles.
+makes it fail, `ROOT/<step>.bug` raises what nobody foresaw. `ROOT/roles` holds the caller's roles, and
+`ROOT/account` then the name.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from appliance.adapters.acceptance import PassportFolder
 from appliance.adapters.clock import SystemClock
+from appliance.adapters.host.engine_board import EngineBoard
 from appliance.adapters.plans import PlanFolder
 from appliance.adapters.reports import SupportReportFolder
 from appliance.adapters.sql import Database, SqlAuditLog, SqlJournal, SqlLicenseRegister
 from appliance.adapters.sql_ledger import SqlKeyRegister, SqlTenancyRegister, SqlUsageReader, create_ledger, open_ledger
-from appliance.config import Paths
+from appliance.config import Paths, read_sign_in
 from appliance.domain.costs import price_book
 from appliance.domain.egress import EgressReport
 from appliance.domain.errors import PreflightBlocked
@@ -39,6 +42,7 @@ from appliance.entrypoints.management.serving import alone, serve
 from appliance.resources import list_prices
 from appliance.services.acceptance import Passports
 from appliance.services.compliance import Compliance
+from appliance.services.engines import EngineControl
 from appliance.services.keys import Keys
 from appliance.services.management import Management, NodeIdentity
 from appliance.services.operations import OperationPorts, Operations
@@ -107,7 +111,9 @@ def main(root: Path) -> None:
         if not chosen.exists():
             return identify(peer)
         roles = frozenset(Role(word) for word in chosen.read_text().split())
-        return Caller(actor=Actor(name="j.doe", uid=peer.uid), roles=roles)
+        account = root / "account"
+        name = account.read_text() if account.exists() else "j.doe"
+        return Caller(actor=Actor(name=name, uid=peer.uid), roles=roles)
 
     with alone(paths.database.parent / "leewardd.lock"):
         database = Database.open(paths.database)
@@ -130,6 +136,11 @@ def main(root: Path) -> None:
             tenancy=Tenancy(
                 register=lambda: SqlTenancyRegister(ledger), keys=SqlKeyRegister(ledger), audit=audit, clock=clock
             ),
+            engines=EngineControl(
+                {"near": "/run/near.sock", "far": "10.1.0.12:8444"},
+                board=EngineBoard(drained=root / "drained", standings=root / "standings.json"),
+                audit=audit,
+            ),
             passports=Passports(PassportFolder(paths.data / "state/passports"), slot=lambda: None),
             probe=nothing,
             preflight=nothing.preflight,
@@ -143,6 +154,7 @@ def main(root: Path) -> None:
             price_book=lambda: price_book(list_prices(), where="the list prices"),
             clock=clock,
             reports=reports,
+            sign_in=partial(read_sign_in, paths.sign_in_file),
         )
         serve(create_app(management, who), operations, paths.management_socket)
         ledger.dispose()

@@ -61,6 +61,8 @@ def main(
             queue=QueueLimits(slots=sum(place.slots for place in engines) or slots),
             engines=engines,
             drained=paths.drained_engines,
+            standings=paths.engine_standings if paths.engine_standings.parent.is_dir() else None,
+            sign_in=paths.sign_in_socket,
             metrics=_metrics_access(settings.metrics),
             slow=SlowLimits(start_s=settings.gateway.slow_start_s, whole_s=settings.gateway.slow_request_s),
         )

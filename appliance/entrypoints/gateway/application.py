@@ -43,8 +43,10 @@ from appliance.entrypoints.gateway.refusals import Refusal
 from appliance.entrypoints.gateway.responses import ResponsesDialect
 from appliance.entrypoints.gateway.route import HotRoute, key_of
 from appliance.entrypoints.gateway.salt import CacheSalt
+from appliance.entrypoints.gateway.sign_in import add_sign_in
 from appliance.entrypoints.gateway.tracing import SlowLimits, SlowLog
 from appliance.entrypoints.gateway.upstream import EngineUnreachable, unix_door
+from appliance.gateway_settings import OWN_ENGINE
 from appliance.services.queueing import FairQueue, QueueLimits
 from appliance.services.quotas import QuotaBook
 from appliance.services.request_body import ChatLimits
@@ -85,11 +87,13 @@ class GatewayOptions:
     slow: SlowLimits = field(default_factory=SlowLimits)
     engines: tuple[EnginePlace, ...] = ()
     drained: Path | None = None
+    standings: Path | None = None
+    sign_in: Path | None = None
 
     @property
     def places(self) -> tuple[EnginePlace, ...]:
         """Every engine."""
-        own = EnginePlace(name="engine", door=unix_door(self.engine_socket), slots=self.queue.slots)
+        own = EnginePlace(name=OWN_ENGINE, door=unix_door(self.engine_socket), slots=self.queue.slots)
         return self.engines or (own,)
 
 
@@ -120,7 +124,7 @@ class GatewayApplication:
         aside: list[asyncio.Task[None]] = []
         in_flight: dict[str, Exchange] = {}
         queue = FairQueue(options.queue)
-        engines = Engines(options.places, drained=options.drained, changed=queue.resize)
+        engines = Engines(options.places, drained=options.drained, standings=options.standings, changed=queue.resize)
         try:
             records = Records(ledger)
             abandoned = ledger.open()
@@ -225,6 +229,11 @@ class GatewayApplication:
             raise HTTPException(refusal.status, refusal.message) from refusal
 
     @property
+    def sign_in(self) -> Path | None:
+        """Where the site's sign-in service listens, if it does."""
+        return self._options.sign_in
+
+    @property
     def served_model(self) -> str:
         """The one model that is served."""
         return self._options.served_model
@@ -270,6 +279,7 @@ def _fastapi(gateway: GatewayApplication) -> FastAPI:
             body = anthropic_error(status, why)
         return JSONResponse(body, status_code=status, headers=problem.headers)
 
+    add_sign_in(api, gateway.sign_in)
     add_pages(api, gateway.served_model)
     return api
 

@@ -38,6 +38,7 @@ def main(root: Path | None) -> None:
     except LeewardError as error:
         structlog.get_logger().error("sign_in_ended", code=error.code, detail=error.detail, remedy=error.remedy)
         sys.exit(error.exit_status)
+    paths.sign_in_socket.parent.mkdir(parents=True, exist_ok=True)
     paths.sign_in_socket.unlink(missing_ok=True)
     uvicorn.run(
         app,

@@ -89,6 +89,7 @@ async def gateway_of(
     slow: SlowLimits | None = None,
     engines: tuple[EnginePlace, ...] = (),
     drained: Path | None = None,
+    sign_in: Path | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway before the engine whose socket lies in `folder`."""
     tls = make_loopback_tls(folder)
@@ -101,6 +102,7 @@ async def gateway_of(
         slow=slow or SlowLimits(),
         engines=engines,
         drained=drained,
+        sign_in=sign_in,
     )
     application = GatewayApplication(options, boot_id=str(uuid4()))
     server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
