@@ -10,6 +10,7 @@ for a decision.
     [[engines]]   name = "near"  socket = "/run/leeward-engine/engine.sock"  # default: this node's engine alone
                   name = "far"  address = "10.1.0.12"  port = 8444  tls_name = "llm02"  slots = 128
     [site]        time_servers = ["10.1.0.5"]          # IPv4 addresses; the firewall lets the node ask them
+                  sign_in_servers = ["10.1.0.9"]       # the provider and the directory that sign-in.toml names
     [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
                   gateway_networks = []  name_servers = []  ssh_ports = [22]  address_leases = true
     [hardening]   ssh = true                           # whether Leeward sets rules for the SSH server
@@ -33,6 +34,7 @@ from typing import Any
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.sign_in import SignInSettings, sign_in_settings
 from appliance.gateway_settings import (
+    OWN_ENGINE,
     REMEDY,
     TCP_PORTS,
     EngineSettings,
@@ -51,7 +53,7 @@ _KEYS: dict[str, dict[str, type | GenericAlias]] = {
     "gateway": {"host": str, "port": int, "slow_start_s": int, "slow_request_s": int},
     "metrics": {"token_sha256": str, "networks": _TEXTS},
     "engines": {"name": str, "socket": str, "address": str, "port": int, "tls_name": str, "slots": int},
-    "site": {"time_servers": _TEXTS},
+    "site": {"time_servers": _TEXTS, "sign_in_servers": _TEXTS},
     "firewall": {
         "management_networks": _TEXTS,
         "gateway_networks": _TEXTS,
@@ -181,6 +183,11 @@ class Paths:
         return self.root / "run/leeward-drained"
 
     @property
+    def engine_standings(self) -> Path:
+        """How the gateway sees the engines; in memory."""
+        return self.root / "run/leeward-gateway/engines.json"
+
+    @property
     def engine_socket(self) -> Path:
         """Where the engine listens."""
         return self.root / "run/leeward-engine/engine.sock"
@@ -231,6 +238,7 @@ class FirewallSettings:
     management_networks: tuple[str, ...] = ()
     gateway_networks: tuple[str, ...] = ()
     time_servers: tuple[str, ...] = ()
+    sign_in_servers: tuple[str, ...] = ()
     name_servers: tuple[str, ...] = ()
     ssh_ports: tuple[int, ...] = (22,)
     address_leases: bool = True
@@ -250,7 +258,7 @@ class FirewallSettings:
 
     @property
     def _addresses(self) -> tuple[str, ...]:
-        return (*self.time_servers, *self.name_servers)
+        return (*self.time_servers, *self.sign_in_servers, *self.name_servers)
 
     @property
     def variables(self) -> dict[str, object]:
@@ -261,6 +269,7 @@ class FirewallSettings:
             "firewall_gateway_sources": list(self.gateway_networks),
             "firewall_time_servers": list(self.time_servers),
             "firewall_name_servers": list(self.name_servers),
+            "firewall_sign_in_servers": list(self.sign_in_servers),
             "firewall_ssh_ports": list(self.ssh_ports),
             "firewall_address_leases": self.address_leases,
         }
@@ -281,6 +290,12 @@ class Settings:
     imports: ImportSettings = field(default_factory=ImportSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
     accepts_changes: bool = False
+
+    @property
+    def engine_places(self) -> dict[str, str]:
+        """Each engine behind the gateway, and where it is."""
+        named = {one.name: one.place for one in self.engines}
+        return named or {OWN_ENGINE: str(self.paths.engine_socket)}
 
     @property
     def role_variables(self) -> dict[str, object]:

@@ -14,6 +14,8 @@ from appliance.domain.tenancy import networks_of
 REMEDY: Final = "Correct /etc/leeward/leeward.toml (docs: admin guide, site configuration) and restart the service."
 TCP_PORTS: Final = 65_535
 ENGINE_PORT: Final = 8_444
+OWN_ENGINE: Final = "engine"
+"""The name of this node's engine where the settings name none."""
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 
@@ -85,6 +87,11 @@ class EngineSettings:
         if wrong:
             raise ConfigInvalid(detail=f"engines: {self.name!r}: {wrong}.", remedy=REMEDY)
         _check_port(f"engines: {self.name}: port", self.port)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.address}:{self.port}" if self.socket is None else str(self.socket)
 
 
 def check_engines(engines: tuple[EngineSettings, ...]) -> None:

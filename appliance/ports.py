@@ -22,6 +22,7 @@ from appliance.domain.operation import Actor, OperationId, OperationRequest, Ste
 from appliance.domain.plan import Plan, PlannedTask
 from appliance.domain.quotas import EarlierUse, Quota, QuotaKind, Scope
 from appliance.domain.restart import RestartReason
+from appliance.domain.routing import EngineStanding
 from appliance.domain.tenancy import KeyTerms, Priority, Team
 from appliance.domain.usage import ApiKey, UsageRecord
 from appliance.domain.usage_report import UsageDimension, UsageSum
@@ -348,6 +349,22 @@ class TenancyRegister(Protocol):
 
     def earlier_use(self, since: datetime, *, except_boot_id: str) -> list[EarlierUse]:
         """Add up what was admitted since a time, but by the gateway of that boot id."""
+        ...
+
+
+class EngineBoard(Protocol):
+    """What daemon and gateway tell each other of the engines behind the gateway."""
+
+    def drained(self) -> frozenset[str]:
+        """Return which engines get nothing new. Raises StateUnusable."""
+        ...
+
+    def set_drained(self, name: str, *, is_drained: bool) -> None:
+        """Say so of one, until the node restarts. Raises StateUnusable."""
+        ...
+
+    def standings(self) -> tuple[EngineStanding, ...] | None:
+        """Return how the gateway saw them in the last seconds; `None` where it has not told."""
         ...
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from appliance.client.answers import read_answer as _read
+from appliance.client.engines import EngineCalls
 from appliance.client.problems import error_from_problem
 from appliance.client.tenants import TenantCalls
 from appliance.domain.acceptance import PassportView
@@ -53,7 +54,7 @@ def socket_path() -> Path:
     return Path(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
 
 
-class ApplianceClient(TenantCalls):
+class ApplianceClient(TenantCalls, EngineCalls):
     """A connection to the management daemon; use it as an async context manager."""
 
     def __init__(self, socket: Path | None = None) -> None:

@@ -71,3 +71,25 @@ def choose(candidates: Sequence[Candidate], affinity: bytes) -> Candidate:
 
 def _rank(name: str, affinity: bytes) -> bytes:
     return blake2b(affinity, digest_size=8, key=name.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStanding:
+    """How one engine stands, as the gateway saw it last."""
+
+    name: str
+    is_up: bool
+    is_drained: bool
+    is_spared: bool
+    in_flight: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineView:
+    """One engine of the settings. `standing` is `None` where no gateway has told of late."""
+
+    name: str
+    place: str
+    is_drained: bool
+    standing: EngineStanding | None

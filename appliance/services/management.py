@@ -22,6 +22,7 @@ from appliance.domain.usage_report import UsageDimension
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
 from appliance.services.acceptance import Passports
 from appliance.services.compliance import Compliance
+from appliance.services.engines import EngineControl
 from appliance.services.keys import Keys
 from appliance.services.operations import Operations
 from appliance.services.plan import Plans
@@ -52,6 +53,7 @@ class Management:
     passports: Passports
     keys: Keys
     tenancy: Tenancy
+    engines: EngineControl
     probe: NodeProbe
     preflight: Callable[[Path | None], tuple[Finding, ...]]
     health: Callable[[], HealthReport]

@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "console": f"{_HERE}.node:console",
     "egress": f"{_HERE}.posture:egress",
     "costs": f"{_HERE}.usage:costs",
+    "engine": f"{_HERE}.engines:engine",
     "export": f"{_HERE}.operations:export",
     "facts": f"{_HERE}.node:facts",
     "follow": f"{_HERE}.operations:follow",

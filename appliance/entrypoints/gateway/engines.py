@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from appliance.adapters.host.engine_board import StandingsFile
 from appliance.domain.errors import ConfigInvalid
+from appliance.domain.routing import EngineStanding
 from appliance.entrypoints.gateway.exposition import EngineState
 from appliance.entrypoints.gateway.upstream import (
     Door,
@@ -76,12 +78,18 @@ class Engines:
     """Connections to all engines. Make and use it inside the event loop; `changed` hears of other numbers of slots."""
 
     def __init__(
-        self, places: Iterable[EnginePlace], *, drained: Path | None = None, changed: Callable[[int], None]
+        self,
+        places: Iterable[EnginePlace],
+        *,
+        drained: Path | None = None,
+        standings: Path | None = None,
+        changed: Callable[[int], None],
     ) -> None:
         found = [(Replica(name=place.name, slots=place.slots), EngineClient(place.door)) for place in places]
         self._clients = dict(found)
         self._router = Router([replica for replica, _ in found], changed=changed)
         self._drained = drained
+        self._file = None if standings is None else StandingsFile(standings)
         self._time = asyncio.get_running_loop().time
         self._looking: asyncio.Task[None] | None = None
         self.retries = 0
@@ -118,6 +126,7 @@ class Engines:
                 group.create_task(self._follow(replica))
             while True:
                 self.look_for_drained()
+                self._tell()
                 await asyncio.sleep(LOOK_EACH_S)
 
     def look_for_drained(self) -> None:
@@ -163,22 +172,37 @@ class Engines:
                 problem = unreachable
         raise problem
 
-    async def states(self) -> tuple[EngineState, ...]:
-        """Return how each engine stands, and what it says of itself."""
-        pages = await asyncio.gather(*(client.page("/metrics") for client in self._clients.values()))
+    def standings(self) -> tuple[EngineStanding, ...]:
+        """Return how each engine stands."""
         now = self._time()
         return tuple(
-            EngineState(
+            EngineStanding(
                 name=one.name,
-                is_up=one.is_up and page is not None,
+                is_up=one.is_up,
                 is_drained=one.is_drained,
-                is_broken=one.is_spared(now),
+                is_spared=one.is_spared(now),
                 in_flight=one.in_flight,
                 failures=one.failures,
-                page=page or "",
             )
-            for one, page in zip(self._clients, pages, strict=True)
+            for one in self._clients
         )
+
+    async def states(self) -> tuple[EngineState, ...]:
+        """Ask each engine what it says of itself, and return that with how it stands."""
+        pages = await asyncio.gather(*(client.page("/metrics") for client in self._clients.values()))
+        return tuple(
+            EngineState(standing=replace(one, is_up=one.is_up and page is not None), page=page or "")
+            for one, page in zip(self.standings(), pages, strict=True)
+        )
+
+    def _tell(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(self.standings())
+        except OSError as problem:
+            log.error("standings_not_written", reason=problem.strerror)  # noqa: TRY400  the reason says it all
+            self._file = None
 
     async def _follow(self, replica: Replica) -> None:
         while True:

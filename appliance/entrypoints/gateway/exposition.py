@@ -20,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from appliance.adapters.vllm.metrics import MetricsPage
+from appliance.domain.routing import EngineStanding
 from appliance.domain.tenancy import is_within, networks_of
 from appliance.entrypoints.gateway.metrics import GatewayMetrics, Histograms
 
@@ -64,12 +65,7 @@ class MetricsAccess:
 class EngineState:
     """One engine as the gateway sees it. `page` is what it says of itself; empty where it says nothing."""
 
-    name: str
-    is_up: bool
-    is_drained: bool = False
-    is_broken: bool = False
-    in_flight: int
-    failures: int = 0
+    standing: EngineStanding
     page: str = field(default="", repr=False)
 
 
@@ -203,11 +199,11 @@ def _gauges(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _engines(snapshot: Snapshot) -> Iterator[Metric]:
-    engines = snapshot.engines
-    states: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
+    engines = [one.standing for one in snapshot.engines]
+    states: tuple[tuple[str, str, Callable[[EngineStanding], float]], ...] = (
         ("leeward_engine_up", "1 if the engine answers.", lambda one: one.is_up),
         ("leeward_engine_drained", "1 if an administrator took it out.", lambda one: one.is_drained),
-        ("leeward_engine_breaker_open", "1 if it is spared after failures in a row.", lambda one: one.is_broken),
+        ("leeward_engine_breaker_open", "1 if it is spared after failures in a row.", lambda one: one.is_spared),
         ("leeward_engine_in_flight", "Requests of this gateway that it works on.", lambda one: one.in_flight),
     )
     for name, text, value in states:
@@ -216,7 +212,7 @@ def _engines(snapshot: Snapshot) -> Iterator[Metric]:
                    [((one.name,), one.failures) for one in engines])  # fmt: skip
     yield _counter("leeward_engine_retries", "Requests that went to another engine before one had a byte of them.", (),
                    [((), snapshot.retries)])  # fmt: skip
-    pages = [(one.name, _page(one.page)) for one in engines if one.page]
+    pages = [(one.standing.name, _page(one.page)) for one in snapshot.engines if one.page]
     for theirs, ours in ENGINE_COUNTERS.items():
         found = [((name,), float(total)) for name, page in pages if (total := page.total(theirs)) is not None]
         yield _counter(ours, f"The engine's own {theirs}.", ("engine",), found)

@@ -89,6 +89,7 @@ async def gateway_of(
     slow: SlowLimits | None = None,
     engines: tuple[EnginePlace, ...] = (),
     drained: Path | None = None,
+    standings: Path | None = None,
     sign_in: Path | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway before the engine whose socket lies in `folder`."""
@@ -102,6 +103,7 @@ async def gateway_of(
         slow=slow or SlowLimits(),
         engines=engines,
         drained=drained,
+        standings=standings,
         sign_in=sign_in,
     )
     application = GatewayApplication(options, boot_id=str(uuid4()))

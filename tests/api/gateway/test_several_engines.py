@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from appliance.adapters.host.engine_board import EngineBoard
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.usage import UsageOutcome, UsageState
 from appliance.entrypoints.gateway import engines as engines_module
@@ -65,7 +66,9 @@ async def site_of(ledger: Ledger, folder: Path) -> AsyncIterator[Site]:
     await one.start(folder / "one.sock")
     await two.start(folder / "two.sock")
     places = tuple(EnginePlace(name=name, door=unix_door(folder / f"{name}.sock"), slots=8) for name in ("one", "two"))
-    async with gateway_of(ledger, folder, metrics=ACCESS, engines=places, drained=folder / "drained") as running:
+    async with gateway_of(
+        ledger, folder, metrics=ACCESS, engines=places, drained=folder / "drained", standings=folder / "told.json"
+    ) as running:
         yield Site(gateway=running, one=one, two=two, folder=folder)
     await one.stop()
     await two.stop()
@@ -196,6 +199,9 @@ async def test_a_drained_engine_finishes_what_it_has_and_gets_nothing_until_it_m
 
         (site.drained / name).unlink()
         await seen_by(site, "leeward_engine_drained", 0)
+        told = EngineBoard(drained=site.drained, standings=site.folder / "told.json").standings()
+        assert told is not None
+        assert [(one.name, one.is_up, one.in_flight) for one in told] == [("one", True, 0), ("two", True, 0)]
         await http.post(CHAT, json=asking(), timeout=30)
     assert len(favourite.seen) == 2
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.config import Paths, parse_settings
+from appliance.domain.routing import EngineStanding
 from appliance.domain.usage import Admission, Settlement, TokenUsage, UsageOutcome, UsageSource, UsageState
 from appliance.entrypoints.cli.monitoring import monitoring
 from appliance.entrypoints.gateway.exposition import (
@@ -58,7 +59,8 @@ def settle(metrics: GatewayMetrics, team: str = "research", outcome: UsageOutcom
 
 
 def engine(name: str, page: str = "") -> EngineState:
-    return EngineState(name=name, is_up=True, in_flight=1, page=page)
+    standing = EngineStanding(name=name, is_up=True, is_drained=False, is_spared=False, in_flight=1, failures=0)
+    return EngineState(standing=standing, page=page)
 
 
 def written(metrics: GatewayMetrics, *engines: EngineState, accept: str = "") -> str:
