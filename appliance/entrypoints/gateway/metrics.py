@@ -27,8 +27,8 @@ FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.7
 OUTPUT_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 TOKENS = tuple(4**power for power in range(14))
 
-_OPERATIONS = {"/v1/completions": "text_completion"}
-"""OpenTelemetry's names of what is asked for; all else that is admitted is a chat."""
+_OPERATIONS = {"/v1/completions": "text_completion", "/v1/messages/count_tokens": "count_tokens"}
+"""OpenTelemetry's names of what is asked for, and one of ours for counting; all else that is admitted is a chat."""
 
 
 class Histogram:
