@@ -9,6 +9,7 @@ for a decision.
     [metrics]     token_sha256 = "9f86d0..."  networks = ["10.1.0.9/32"]  # who reads /metrics; default: nobody
     [[engines]]   name = "near"  socket = "/run/leeward-engine/engine.sock"  # default: this node's engine alone
                   name = "far"  address = "10.1.0.12"  port = 8444  tls_name = "llm02"  slots = 128
+    [door]        callers = ["llm01"]  port = 8444  networks = []  # other nodes' gateways at this engine; default: none
     [site]        time_servers = ["10.1.0.5"]          # IPv4 addresses; the firewall lets the node ask them
                   sign_in_servers = ["10.1.0.9"]       # the provider and the directory that sign-in.toml names
     [firewall]    management_networks = ["10.1.0.0/24"] # who may use SSH; default: whoever can reach the node
@@ -37,6 +38,7 @@ from appliance.gateway_settings import (
     OWN_ENGINE,
     REMEDY,
     TCP_PORTS,
+    DoorSettings,
     EngineSettings,
     GatewaySettings,
     MetricsSettings,
@@ -52,6 +54,7 @@ _KEYS: dict[str, dict[str, type | GenericAlias]] = {
     "node": {"name": str},
     "gateway": {"host": str, "port": int, "slow_start_s": int, "slow_request_s": int},
     "metrics": {"token_sha256": str, "networks": _TEXTS},
+    "door": {"port": int, "callers": _TEXTS, "networks": _TEXTS},
     "engines": {"name": str, "socket": str, "address": str, "port": int, "tls_name": str, "slots": int},
     "site": {"time_servers": _TEXTS, "sign_in_servers": _TEXTS},
     "firewall": {
@@ -94,7 +97,7 @@ class Paths:
 
     @property
     def engine_tls(self) -> Path:
-        """The gateway's identity towards engines elsewhere: `ca.crt`, `client.crt`, `client.key`."""
+        """Identities between nodes: `ca.crt`; `client.crt` and `client.key` of the gateway, `server.*` of the door."""
         return self.root / "etc/leeward/engines"
 
     @property
@@ -284,6 +287,7 @@ class Settings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     engines: tuple[EngineSettings, ...] = ()
+    door: DoorSettings = field(default_factory=DoorSettings)
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     hardens_ssh: bool = True
@@ -302,6 +306,7 @@ class Settings:
         """Variables of the roles that follow from the site's decisions."""
         return {
             **self.firewall.variables,
+            **self.door.variables,
             "firewall_gateway_port": self.gateway.port,
             "firewall_engines": [
                 {"address": engine.address, "port": engine.port} for engine in self.engines if engine.address
@@ -336,6 +341,7 @@ def parse_settings(text: str, *, paths: Paths, host_name: str) -> Settings:
         gateway=GatewaySettings(**tables.get("gateway", {})),
         metrics=MetricsSettings(**_frozen(tables.get("metrics", {}))),
         engines=_engines(tables.get("engines", [])),
+        door=DoorSettings(**_frozen(tables.get("door", {}))),
         simulation=SimulationSettings(nvml=None if nvml is None else Path(nvml)),
         firewall=FirewallSettings(**_frozen(firewall)),
         plan=PlanSettings(**tables.get("plan", {})),

@@ -94,6 +94,31 @@ class EngineSettings:
         return f"{self.address}:{self.port}" if self.socket is None else str(self.socket)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorSettings:
+    """Whose gateways may ask this node's engine: names in their certificates; without any there is no door.
+
+    `networks` are the IPv4 networks from which the firewall lets them in (none: from anywhere).
+    """
+
+    port: int = ENGINE_PORT
+    callers: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_port("door.port", self.port)
+        try:
+            networks_of(self.networks)
+        except ValueError as problem:
+            raise ConfigInvalid(detail=f"door.networks: {problem}.", remedy=REMEDY) from problem
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """The variables of the roles `engine_door` and `firewall` that follow; port 0 means no door."""
+        port = self.port if self.callers else 0
+        return {"engine_door_port": port, "firewall_door_port": port, "firewall_door_sources": list(self.networks)}
+
+
 def check_engines(engines: tuple[EngineSettings, ...]) -> None:
     """Raise ConfigInvalid where two engines have one name."""
     names = [engine.name for engine in engines]

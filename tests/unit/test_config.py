@@ -89,9 +89,20 @@ def test_engines_elsewhere_are_let_through_the_firewall_and_no_others() -> None:
     assert parsed("").role_variables["firewall_engines"] == []
 
 
+def test_there_is_a_door_to_the_engine_only_where_callers_are_named() -> None:
+    named = parsed('[door]\ncallers = ["llm01"]\nnetworks = ["10.1.0.11/32"]\n').role_variables
+    unnamed = parsed('[door]\nnetworks = ["10.1.0.11/32"]\n').role_variables
+
+    assert (named["engine_door_port"], named["firewall_door_port"]) == (8444, 8444)
+    assert named["firewall_door_sources"] == ["10.1.0.11/32"]
+    assert (unnamed["engine_door_port"], unnamed["firewall_door_port"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
+        ("[door]\nport = 0\n", "door.port is 0"),
+        ('[door]\nnetworks = ["10.1.0.11/8"]\n', "door.networks"),
         ('[metrics]\ntoken_sha256 = "secret"\n', "token_sha256 is not 64"),
         ('[metrics]\nnetworks = ["10.1.0.9/8"]\n', "metrics.networks"),
         ("[gateway]\nslow_start_s = 0\n", "at least 1"),

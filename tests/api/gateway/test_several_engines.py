@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from structlog.testing import capture_logs
 
 from appliance.adapters.host.engine_board import EngineBoard
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.usage import UsageOutcome, UsageState
+from appliance.entrypoints.engine_door import EngineDoor, door_context
 from appliance.entrypoints.gateway import engines as engines_module
 from appliance.entrypoints.gateway.engines import EnginePlace, place_of
 from appliance.entrypoints.gateway.upstream import tls_door, unix_door
@@ -235,51 +237,95 @@ async def test_an_engine_that_hangs_is_taken_out_and_its_requests_end(
     listening.close()
 
 
-async def test_an_engine_elsewhere_is_asked_by_mutual_tls_and_a_stranger_is_not(
-    tmp_path: Path, ledger: Ledger, engine: FakeEngine
+@pytest.fixture
+async def far(tmp_path: Path, engine: FakeEngine) -> AsyncIterator[int]:
+    """Open a door before the engine, as on another node, for callers named localhost; return its port."""
+    assert engine.generated == 0
+    make_identities(tmp_path)
+    door = EngineDoor(tmp_path / "engine.sock", callers=frozenset({"localhost"}))
+    server = await door.listen("127.0.0.1", 0, door_context(tmp_path))
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    door.close()
+    await asyncio.sleep(0.05)
+    assert door.open_callers == set()
+
+
+def make_identities(folder: Path) -> None:
+    make_loopback_tls(folder)
+    for end in ("crt", "key"):
+        (folder / f"client.{end}").write_bytes((folder / f"server.{end}").read_bytes())
+
+
+@asynccontextmanager
+async def gateway_before(place: EnginePlace, ledger: Ledger, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    own = folder / "own"
+    own.mkdir(exist_ok=True)
+    async with gateway_of(ledger, own, engines=(place,)) as running, running.http() as http:
+        yield http
+
+
+def far_engine(port: int, folder: Path, tls_name: str = "localhost") -> EnginePlace:
+    settings = EngineSettings(name="far", address="127.0.0.1", port=port, tls_name=tls_name)
+    return place_of(settings, slots=8, tls=folder)
+
+
+async def test_an_engine_elsewhere_is_asked_through_its_door(
+    far: int, tmp_path: Path, ledger: Ledger, engine: FakeEngine
 ) -> None:
-    far = tmp_path / "far"
-    far.mkdir()
-    theirs = make_loopback_tls(far)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(theirs.certificate, theirs.key)
-    server.load_verify_locations(theirs.authority)
-    server.verify_mode = ssl.CERT_REQUIRED
-    door, port = await forward_tls(server, tmp_path / "engine.sock")
-    for name, source in (("ca.crt", "ca.crt"), ("client.crt", "server.crt"), ("client.key", "server.key")):
-        (tmp_path / name).write_bytes((far / source).read_bytes())
-    settings = EngineSettings(name="far", address="127.0.0.1", port=port, tls_name="localhost")
-    misnamed = EngineSettings(name="far", address="127.0.0.1", port=port, tls_name="llm09")
+    async with gateway_before(far_engine(far, tmp_path), ledger, tmp_path) as http:
+        whole = await http.post(CHAT, json=asking())
+        stream = await http.post(CHAT, json=asking("Long " * 100_000, stream=True))
 
-    nobody = ssl.create_default_context(cafile=str(theirs.authority))
-    places = (
-        place_of(settings, slots=8, tls=tmp_path),
-        place_of(misnamed, slots=8, tls=tmp_path),
-        EnginePlace(name="far", door=tls_door("127.0.0.1", port, context=nobody, name="localhost"), slots=8),
-    )
+    assert (whole.status_code, len(engine.seen)) == (200, 2)
+    assert stream.text.endswith("data: [DONE]\n\n")
+    assert [record.outcome for record in ledger.records()] == ["completed", "completed"]
 
+
+async def test_who_leaves_is_gone_behind_the_door_too(
+    far: int, tmp_path: Path, ledger: Ledger, engine: FakeEngine
+) -> None:
+    engine.script.tokens, engine.script.gap_s = 500, 0.02
+    async with gateway_before(far_engine(far, tmp_path), ledger, tmp_path) as http:
+        async with http.stream("POST", CHAT, json=asking(stream=True)) as answer:
+            async for line in answer.aiter_lines():
+                if "word3" in line:
+                    break
+        await asyncio.sleep(0.2)
+        made = engine.generated
+        await asyncio.sleep(0.2)
+
+    assert 3 <= made == engine.generated < 20
+    assert [record.outcome for record in ledger.records()] == ["client_closed"]
+
+
+async def test_a_door_of_another_name_and_a_caller_without_a_name_are_not_trusted(
+    far: int, tmp_path: Path, ledger: Ledger, engine: FakeEngine
+) -> None:
+    nobody = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+    stranger = EnginePlace(name="far", door=tls_door("127.0.0.1", far, context=nobody, name="localhost"), slots=8)
     statuses = []
-    for place in places:
-        async with gateway_of(ledger, tmp_path, engines=(place,)) as running, running.http() as http:
+    for place in (far_engine(far, tmp_path, "llm09"), stranger):
+        async with gateway_before(place, ledger, tmp_path) as http:
             statuses.append((await http.post(CHAT, json=asking())).status_code)
 
-    assert (statuses, len(engine.seen)) == ([200, 503, 502], 1)
-    door.close()
+    assert (statuses, engine.seen) == ([503, 502], [])
 
 
-async def forward_tls(context: ssl.SSLContext, socket: Path) -> tuple[asyncio.Server, int]:
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_unix_connection(socket)
+async def test_a_caller_of_the_right_authority_and_another_name_is_refused(
+    tmp_path: Path, ledger: Ledger, engine: FakeEngine
+) -> None:
+    make_identities(tmp_path)
+    door = EngineDoor(tmp_path / "engine.sock", callers=frozenset({"llm01"}))
+    server = await door.listen("127.0.0.1", 0, door_context(tmp_path))
+    port = server.sockets[0].getsockname()[1]
+    with capture_logs() as lines:
+        async with gateway_before(far_engine(port, tmp_path), ledger, tmp_path) as http:
+            answer = await http.post(CHAT, json=asking())
+    server.close()
 
-        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while part := await source.read(65_536):
-                sink.write(part)
-            sink.close()
-
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer), return_exceptions=True)
-
-    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=context)
-    return server, server.sockets[0].getsockname()[1]
+    assert (answer.status_code, engine.seen) == (502, [])
+    assert {name for line in lines if line["event"] == "caller_refused" for name in line["names"]} == {"localhost"}
 
 
 def test_an_engine_elsewhere_without_an_identity_is_named(tmp_path: Path) -> None:
