@@ -118,17 +118,49 @@ def test_preflight_alone_answers_sixty_questions_on_a_node_that_serves(
     with journey.timed("preflight, SSH included"):
         output = journey.node.ssh("leeward preflight --json").stdout
 
+    print(f"preflight: {journey.times['preflight, SSH included']:.2f} s")  # noqa: T201  the figure of the run
     findings = [json.loads(line) for line in output.splitlines()]
     assert len(findings) >= 60
     assert not [finding["check"] for finding in findings if finding["blocking"]]
 
 
-def test_the_same_playbook_again_changes_nothing(journey: Journey, events: list[dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def plan(journey: Journey, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """A plan of the converged node, made by the daemon that serves."""
     assert events
+    with journey.timed("plan"):
+        return journey.on_node("plan")
 
-    output = journey.node.ssh("leeward provision --json").stdout
-    outcomes = [record["event"].get("outcome") for record in map(json.loads, output.splitlines())]
 
+def test_a_plan_of_a_node_that_is_as_it_should_be_predicts_no_change(plan: dict[str, Any]) -> None:
+    predictions = {task["prediction"] for task in plan["plan"]["tasks"]}
+
+    assert len(plan["plan"]["tasks"]) > 20
+    assert "changes" not in predictions
+
+
+def test_a_plan_is_refused_once_the_node_has_moved_and_nothing_is_played(
+    journey: Journey, plan: dict[str, Any]
+) -> None:
+    journey.node.ssh("touch /run/reboot-required")
+
+    refused = journey.node.ssh(f"leeward provision --plan {plan['digest']} --json", check=False)
+
+    journey.node.ssh("rm /run/reboot-required")
+    told = [json.loads(line)["event"] for line in refused.stdout.splitlines()]
+    assert refused.returncode != 0
+    assert (told[-1]["type"], told[-1]["code"]) == ("OperationFailed", "plan-outdated")
+    assert "restart pending" in told[-1]["detail"]
+    assert not {"TaskStarted", "PlanAccepted"} & {event["type"] for event in told}
+
+
+def test_the_same_playbook_again_goes_by_the_plan_and_changes_nothing(journey: Journey, plan: dict[str, Any]) -> None:
+    with journey.timed("provision again"):
+        output = journey.node.ssh(f"leeward provision --plan {plan['digest']} --json").stdout
+    told = [json.loads(line)["event"] for line in output.splitlines()]
+    outcomes = [event.get("outcome") for event in told]
+
+    assert {"type": "PlanAccepted", "digest": plan["digest"], "approved_by": ""} in told
     assert outcomes.count("ok") > 20
     assert "changed" not in outcomes
     assert "failed" not in outcomes
@@ -196,3 +228,29 @@ def test_the_audit_chain_holds(journey: Journey, events: list[dict[str, Any]]) -
 
     assert verdict["broken_at"] is None
     assert verdict["entries"] > 5
+
+
+def test_an_uninstallation_takes_leeward_off_and_leaves_the_sites_records(
+    journey: Journey, events: list[dict[str, Any]]
+) -> None:
+    """What else it leaves, and that it leaves nothing more, is asserted in tests/roles/test_site.py."""
+    assert events
+    name = journey.on_node("status")["node"]
+
+    other = journey.node.ssh("leeward uninstall --node another", check=False)
+    assert other.returncode != 0
+    with journey.timed("uninstall"):
+        output = journey.node.ssh(f"leeward uninstall --node {name} --json").stdout
+        journey.node.ssh("while [ -e /etc/systemd/system/leeward-leave.service ]; do sleep 0.2; done")
+
+    assert json.loads(output.splitlines()[-1])["event"]["type"] == "OperationSucceeded"
+    left = journey.node.ssh("ls /etc/systemd/system /opt /var/lib/leeward; systemctl list-units 'leeward*' --no-legend")
+    assert not {word for word in left.stdout.split() if word.startswith("leeward")} - {"leeward-lab"}
+    assert {"ledger", "trust", "evidence-keys", "exports"} <= set(left.stdout.split())
+    assert not {"slots", "store", "staging"} & set(left.stdout.split())
+    assert "leeward" not in journey.node.ssh("nft list tables").stdout
+    rows = journey.node.ssh(
+        "python3 -c \"import sqlite3; print(sqlite3.connect('/var/lib/leeward/ledger/ledger.db')"
+        ".execute('select count(*) from usage_record').fetchone()[0])\""
+    )
+    assert int(rows.stdout) >= 2
