@@ -29,11 +29,11 @@ IsCanceled = Callable[[], bool]
 
 FILES_AT_ONCE = max(2, min(8, os.cpu_count() or 2))
 
-THREADS = max(2, min(8, os.cpu_count() or 2))
-"""How many leaves are under way at once, each in a buffer of 16 MiB: at most 128 MiB of memory."""
+THREADS = max(2, min(8, 2 * (os.cpu_count() or 2)))
+"""How many leaves are under way at once, each in a buffer of 16 MiB: at most 128 MiB of memory.
 
-READING_THREADS = max(2, min(8, 2 * (os.cpu_count() or 2)))
-"""How many where nothing is written: more than cores, so that one is hashing while another waits for its turn."""
+More than cores, so that some are hashing while others wait for a disk or for their turn.
+"""
 
 PIECE_BYTES = 1024 * 1024
 """Hashing in pieces of this size finds them in a core's own cache, where they were just read to."""
@@ -95,6 +95,18 @@ def write_from(descriptor: int, view: memoryview, offset: int) -> None:
     done = 0
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def is_written(descriptor: int, offset: int, length: int) -> bool:
+    """Whether these bytes lie in the file and none of them in a hole; room that is only reserved is a hole."""
+    try:
+        return (
+            os.fstat(descriptor).st_size >= offset + length
+            and os.lseek(descriptor, offset, os.SEEK_DATA) == offset
+            and os.lseek(descriptor, offset, os.SEEK_HOLE) >= offset + length
+        )
+    except OSError:  # ENXIO: nothing but a hole from here on
+        return False
 
 
 def hash_in_pieces(size_bytes: int, fill: Callable[[int, memoryview], None], buffer: memoryview) -> str:

@@ -26,7 +26,7 @@ from bundles.errors import ContentMismatch, MediaMissing, VolumesMissing
 from bundles.layout import Bundle, read_at
 from bundles.release import FileEntry, Release
 from bundles.store import SlotBuilder, StagedFile, Store, check_room, holds_leaf
-from bundles.transfer import READING_THREADS, IsCanceled, Meter, Progress, hash_in_pieces, never, share, silent
+from bundles.transfer import IsCanceled, Meter, Progress, hash_in_pieces, never, share, silent
 from bundles.trust import Verified
 from bundles.verity import protect
 
@@ -48,7 +48,7 @@ def verify_content(
         for entry in unique.values()
         if entry.sha256 not in unreadable
     ]
-    share(works, meter, threads=READING_THREADS)
+    share(works, meter)
     wrong = {work.entry.sha256: work.bad for work in works}
     sizes = {one.path: one.leaves for one in shape.corrupt}
     found = ((entry.path, {*wrong.get(entry.sha256, ()), *sizes.get(entry.path, ())}) for entry in release.files)
@@ -103,12 +103,14 @@ def import_release(
 class CheckedFile:
     """One file's leaves: read one at a time, hashed side by side; a wrong one is offered for repair.
 
-    `write`, where there is one, gets each leaf as it is read.
+    `write`, where there is one, gets each leaf as it is read: side by side where `writes_together`, else
+    one at a time, before the next is read.
     """
 
     entry: FileEntry
     reader: BlobReader
     write: Callable[[int, memoryview], None] | None = None
+    writes_together: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, leaf: int, view: memoryview) -> None:
@@ -126,9 +128,13 @@ class CheckedFile:
             except (ContentMismatch, MediaMissing) as caught:
                 error = caught
             else:
+                if not self.writes_together:
+                    self._keep(leaf, view)
+        if error is None:
+            if self.writes_together:
                 self._keep(leaf, view)
-        if error is None and self._is_right(leaf, view):
-            return
+            if self._is_right(leaf, view):
+                return
         with self._lock:
             while self.reader.repair(leaf, view):
                 if self._is_right(leaf, view):
@@ -253,7 +259,10 @@ class _Taken:
         importer = self.importer
         self._staged = opened.enter_context(importer.store.staged(importer.staging, self.entry))
         reader = opened.enter_context(importer.blobs.opened(self.entry))
-        self._checked = CheckedFile(entry=self.entry, reader=reader, write=self._staged.write)
+        staged = self._staged
+        self._checked = CheckedFile(
+            entry=self.entry, reader=reader, write=staged.write, writes_together=staged.is_direct
+        )
 
     def take(self, leaf: int, view: memoryview) -> None:
         if not self._staged.has(leaf, view):

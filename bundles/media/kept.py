@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bundles.release import LEAF_BYTES, FileEntry
 from bundles.store import Store
-from bundles.transfer import read_into
+from bundles.transfer import is_written, read_into
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,7 +33,7 @@ class Kept:
             if descriptor is not None:
                 return True
         with self._staged(entry) as staged:
-            return staged is not None and _written(staged, number * LEAF_BYTES, _size(entry, number))
+            return staged is not None and is_written(staged, number * LEAF_BYTES, _size(entry, number))
 
     def read(self, entry: FileEntry, number: int, view: memoryview) -> bool:
         """Fill `view` with a leaf; False where it is not here. Raises OSError."""
@@ -56,15 +56,3 @@ class Kept:
 
 def _size(entry: FileEntry, number: int) -> int:
     return min(LEAF_BYTES, entry.size_bytes - number * LEAF_BYTES)
-
-
-def _written(descriptor: int, offset: int, length: int) -> bool:
-    """Whether these bytes lie in the file and none of them in a hole."""
-    try:
-        return (
-            os.fstat(descriptor).st_size >= offset + length
-            and os.lseek(descriptor, offset, os.SEEK_DATA) == offset
-            and os.lseek(descriptor, offset, os.SEEK_HOLE) >= offset + length
-        )
-    except OSError:  # ENXIO: nothing but a hole from here on
-        return False

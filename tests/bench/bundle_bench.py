@@ -32,7 +32,7 @@ from bundles.layout import BLOBS, FOLDERS, Bundle, parts
 from bundles.media.opening import Media
 from bundles.media.reader import Volume
 from bundles.media.taking import import_media
-from bundles.release import LEAF_BYTES, BundleKind, FileEntry, Release, release_from_bytes, release_to_bytes
+from bundles.release import LEAF_BYTES, PART_BYTES, BundleKind, FileEntry, Release, release_from_bytes, release_to_bytes
 from bundles.scrub import SlotBlobs
 from bundles.store import MANIFEST
 from bundles.transfer import hash_leaves, write_from
@@ -97,7 +97,7 @@ def main() -> None:
     """Make the files, run all rows in turn, print rows and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="where to work; a file system with room")
-    parser.add_argument("--gb", type=int, default=4, help="size of the many-files case")
+    parser.add_argument("--gb", type=int, default=4, help="size of the many-files case, and of the one file to import")
     parser.add_argument("--large-gb", type=int, default=10, help="size of the one-file case; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model-signing", type=Path, help="a Python that has model-signing")
@@ -112,8 +112,11 @@ def main() -> None:
         folder = Path(name)
         many = Case.make(folder / "many", [SHARD_BYTES] * asked.gb)
         compare_verifying(f"verify {asked.gb} files of 1 GB, page-cached", many, asked)
-        compare_importing(many, asked)
+        compare_importing(f"import {asked.gb} files of 1 GB", many, asked)
         shutil.rmtree(folder / "many")
+        single = Case.make(folder / "single", [min(asked.gb * GB, PART_BYTES)])
+        compare_importing(f"import one file of {single.release.size_bytes / GB:.1f} GB", single, asked)
+        shutil.rmtree(folder / "single")
         if asked.large_gb:
             one = Case.make(folder / "one", [asked.large_gb * GB])
             compare_verifying(f"verify one file of {asked.large_gb} GB, page-cached", one, asked)
@@ -175,7 +178,7 @@ def compare_verifying(title: str, case: Case, asked: argparse.Namespace) -> None
     say(f"    {100 * per_thread / limit:5.1f} % of the memory-read limit, a thread (goal 10)")
 
 
-def compare_importing(case: Case, asked: argparse.Namespace) -> None:
+def compare_importing(title: str, case: Case, asked: argparse.Namespace) -> None:
     """Compare copying into place: an import against `cp` that ends with fsync, and verify-then-copy."""
     site = case.folder / "site"
 
@@ -191,7 +194,7 @@ def compare_importing(case: Case, asked: argparse.Namespace) -> None:
     twice = row("leeward verify, then cp and fsync", _worker("verify-then-copy", case.folder))
     usual = row("sha256sum, then cp and fsync", _worker("sha256sum-then-copy", case.folder))
     rows = [ours, plain, twice, usual]
-    _run(f"import {asked.gb} files of 1 GB, page-cached medium, same disk", rows, asked.rounds)
+    _run(f"{title}, page-cached medium, same disk", rows, asked.rounds)
     say(f"    {ours.wall_s / plain.wall_s:5.2f} x the time of cp and fsync, wall (goal at most 1.25)")
     say(f"    {twice.wall_s / ours.wall_s:5.2f} x faster than our own verify, then cp and fsync (goal 1.5)")
     say(f"    {usual.wall_s / ours.wall_s:5.2f} x faster than sha256sum, then cp and fsync")
