@@ -6,6 +6,9 @@ gave the file its true name (ADR 0007). Between two leaves it waits, so that it 
 its share. The record is replaced atomically after each file; a killed round goes on at the file that
 it was at. What is known to have drifted is looked at first, so that a repair is noticed at once.
 
+The signed list is the one that was accepted here: a `release.json` with another digest is itself the drift,
+and says nothing about the rest.
+
 Nothing is repaired here: importing the release again from its medium does that.
 """
 
@@ -103,17 +106,32 @@ def read_record(path: Path) -> ScrubRecord | None:
 
 
 class Scrub:
-    """Scrubs one slot. `told` gets each drift when it is first seen."""
+    """Scrubs one slot. `told` gets each drift when it is first seen.
 
-    def __init__(self, slot: Path, record: Path, *, pace: Pace, told: Callable[[Drift], None]) -> None:
+    `accepted` is the SHA-256 (hex) of the `release.json` that the trusted state accepted for this slot; None
+    where it knows none, and then the slot's own is taken for the signed list.
+    """
+
+    def __init__(
+        self,
+        slot: Path,
+        record: Path,
+        *,
+        pace: Pace,
+        told: Callable[[Drift], None],
+        accepted: str | None = None,
+    ) -> None:
         self._slot = slot
         self._path = record
         self._pace = pace
         self._told = told
+        self._accepted = accepted
         self._blobs = SlotBlobs(slot, past_cache=True)
 
     def run(self) -> ScrubRecord:
         """Look at what has drifted, then go on with the round; returns the record when the round ends.
+
+        Where the manifest is not the accepted one it returns at once, with that as the drift.
 
         Raises Canceled where it was stopped before, ReleaseInvalid where the slot's manifest is damaged,
         OSError where there is none, StoreFull or StoreUnusable where the record cannot be written.
@@ -121,6 +139,8 @@ class Scrub:
         content = (self._slot / MANIFEST).read_bytes()
         release = release_from_bytes(content)
         record = self._resumed(release, sha256_hex(content))
+        if self._accepted not in {None, record.release_sha256}:
+            return self._learned(record, MANIFEST, Drift(path=MANIFEST, fault=Fault.NOT_SIGNED))
         for drift in record.drifts:
             record = self._learned(record, drift.path, self._look(release, drift.path))
         for entry in release.files[record.done :]:

@@ -49,6 +49,10 @@ from bundles.roots import CALL, follow_roots, read_root, same_root
 from bundles.trust_state import ANCHOR, RESTORE, State, StateFolder
 
 POLICY = "policy.json"
+ACCEPTED = "accepted.json"
+"""Slot to the SHA-256 of its `release.json`, of every release that was accepted here."""
+_OWN = {POLICY, ACCEPTED}
+"""What the state holds beside TUF's files."""
 _OVERRIDES: Mapping[type[LeewardError], Action] = {
     ReleaseExpired: Action.OVERRIDE_EXPIRY,
     RollbackRefused: Action.OVERRIDE_ROLLBACK,
@@ -133,6 +137,13 @@ class TrustStore:
     def policy(self) -> Policy | None:
         """What was accepted so far; None before the first import."""
         return _policy(self._folder.state())
+
+    def accepted(self, slot: str) -> str | None:
+        """Return the SHA-256 (hex) of the `release.json` that was accepted for a slot; None where none was.
+
+        Raises TrustRootMissing where the state is lost or damaged, OSError.
+        """
+        return _accepted(self._folder.state()).get(slot)
 
     def anchor(self, root_json: bytes, expected_fingerprint: str) -> None:
         """Trust `root_json` from now on, because its SHA-256 equals what came on paper.
@@ -261,7 +272,7 @@ class TrustStore:
         older = Action.OVERRIDE_ROLLBACK in used
         known = {name: content for name, content in state.files.items() if not older or name.startswith(ROOT_HISTORY)}
         expiry_time = BEGINNING if Action.OVERRIDE_EXPIRY in used else reference
-        refreshed = refresh(bundle, anchor, {name: known[name] for name in known if name != POLICY}, expiry_time)
+        refreshed = refresh(bundle, anchor, {name: known[name] for name in known if name not in _OWN}, expiry_time)
         release = release_from_bytes(refreshed.release_json)
         check_policy(release, targets_version=refreshed.targets_version, policy=None if older else policy)
         if older:
@@ -270,6 +281,7 @@ class TrustStore:
         # who overrides an expiry says that the clock may be wrong: it must not become the latest time then
         seen = reference if Action.OVERRIDE_EXPIRY not in used else policy.time if policy else BEGINNING
         files[POLICY] = codec.canonical_json(codec.to_plain(_advanced(policy, release, seen)))
+        files[ACCEPTED] = codec.canonical_json({**_accepted(state), release.slot: sha256_hex(refreshed.release_json)})
         return Verified(
             release=release,
             release_json=refreshed.release_json,
@@ -373,6 +385,16 @@ def _advanced(policy: Policy | None, release: Release, reference: datetime) -> P
         epoch=max(release.epoch, policy.epoch if policy else 1),
         rollback_floor=max(release.rollback_floor, policy.rollback_floor if policy else 1),
     )
+
+
+def _accepted(state: State) -> dict[str, str]:
+    try:
+        found = codec.parse_json(state.files.get(ACCEPTED, b"{}"))
+    except codec.CodecError as error:
+        raise TrustRootMissing(detail=f"{ACCEPTED} of the trusted state is damaged: {error}", remedy=RESTORE) from error
+    if not isinstance(found, dict) or not all(isinstance(one, str) and is_sha256_hex(one) for one in found.values()):
+        raise TrustRootMissing(detail=f"{ACCEPTED} of the trusted state names no digests", remedy=RESTORE)
+    return {slot: str(digest) for slot, digest in found.items()}
 
 
 def _policy(state: State) -> Policy | None:

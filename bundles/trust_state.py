@@ -3,7 +3,7 @@
     trust/
       anchor.root.json      the first trusted root
       current -> states/N   the generation that counts
-      states/N/             TUF metadata, root history, policy.json; count, where a TPM counts along
+      states/N/             TUF metadata, root history, policy.json, accepted.json; count, where a TPM counts along
       .lock                 held while a generation is adopted
 
 A new generation is written beside the old one, made durable, and adopted with one rename. It must

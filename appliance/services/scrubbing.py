@@ -41,12 +41,23 @@ class ScrubLimits:
 
 
 class Scrubbing:
-    """Scrubs the current slot. `start` does so in a thread of its own; `record` is where it stands."""
+    """Scrubs the current slot. `start` does so in a thread of its own; `record` is where it stands.
+
+    `accepted` gives the digest of the manifest that this site accepted for a slot; None where none is known.
+    """
 
     def __init__(
-        self, *, slots: Slots, record: Path, audit: AuditLog, clock: Clock, limits: ScrubLimits | None = None
+        self,
+        *,
+        slots: Slots,
+        record: Path,
+        audit: AuditLog,
+        clock: Clock,
+        accepted: Callable[[str], str | None],
+        limits: ScrubLimits | None = None,
     ) -> None:
         self._slots = slots
+        self._accepted = accepted
         self._record = record
         self._audit = audit
         self._clock = clock
@@ -99,7 +110,13 @@ class Scrubbing:
             if not before.drifts and 0 <= age_s < self._limits.rest_s:
                 return self._limits.rest_s - age_s
         try:
-            ended = Scrub(self._slots.path(slot), self._record, pace=self._pace(), told=self._tell(slot)).run()
+            ended = Scrub(
+                self._slots.path(slot),
+                self._record,
+                pace=self._pace(),
+                told=self._tell(slot),
+                accepted=self._accepted(slot),
+            ).run()
         except Canceled:
             raise
         except (LeewardError, OSError) as error:

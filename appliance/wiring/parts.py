@@ -31,6 +31,7 @@ from appliance.wiring.ledger import LedgerDoor
 from appliance.wiring.world import World
 from bundles.errors import LeewardError
 from bundles.release import KnownAnswer, Release
+from bundles.trust import TrustStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,13 @@ def parts_of(settings: Settings, world: World, *, database: Database, ledger: Le
         egress=EgressWatch(
             source=world.egress, store=EgressRecordFile(state / "egress.json"), audit=audit, clock=clock
         ),
-        scrubbing=Scrubbing(slots=slots, record=state / "scrub.json", audit=audit, clock=clock),
+        scrubbing=Scrubbing(
+            slots=slots,
+            record=state / "scrub.json",
+            audit=audit,
+            clock=clock,
+            accepted=TrustStore(paths.trust).accepted,
+        ),
         plans=Plans(
             store=PlanFolder(state / "plans"),
             audit=audit,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundles import scrub
+from bundles.digest import sha256_hex
 from bundles.errors import Canceled, ContentMismatch, MediaMissing, ReleaseInvalid, StoreUnusable
 from bundles.keys import Keyring
 from bundles.layout import open_bundle, peek
@@ -53,6 +54,20 @@ def bench(site: Site, medium: Path, tmp_path: Path) -> Bench:
 def spoil(path: Path) -> None:
     path.chmod(0o644)
     flip_bit(path, 900)
+
+
+def test_a_manifest_that_was_never_accepted_is_the_drift_and_nothing_is_read_by_it(bench: Bench) -> None:
+    spoil(bench.slot / SHARD)
+
+    for _ in range(2):
+        record = Scrub(
+            bench.slot, bench.record, pace=bench.pace(), told=bench.told.append, accepted=sha256_hex(b"accepted")
+        ).run()
+
+        assert record.drifts == (Drift(path="release.json", fault=Fault.NOT_SIGNED),)
+    assert record.ended_at is None
+    assert bench.told == [*record.drifts]
+    assert bench.pauses == []
 
 
 def test_a_round_over_a_sound_slot_finds_nothing_and_says_when_it_ended(bench: Bench) -> None:

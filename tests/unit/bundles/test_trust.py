@@ -386,3 +386,32 @@ def test_a_trusted_state_of_which_a_part_is_lost_is_no_fresh_start(
 
     assert "backup" in caught.value.remedy
     assert site.slots() == ["26.11.5-e5"]
+
+
+def test_the_state_remembers_the_manifest_of_every_release_that_was_accepted(
+    tmp_path: Path, site: Site, medium: Path, keyring: Keyring
+) -> None:
+    assert site.trust.accepted("26.11.0-e1") is None
+    slots = [site.import_(medium)]
+    second = write_bundle(tmp_path / "second", keyring, release=blank_release(epoch=2), files=tree(seed=2)).folder
+
+    site.trust.check(open_bundle(second), now=NOW)
+    assert site.trust.accepted("26.11.0-e2") is None  # checked is not accepted
+
+    slots.append(site.import_(second))
+
+    for slot in slots:
+        assert site.trust.accepted(slot.name) == sha256_hex((slot / "release.json").read_bytes())
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"26.11.0-e1": 7}'])
+def test_a_damaged_list_of_accepted_releases_is_refused_not_begun_anew(
+    site: Site, medium: Path, content: bytes
+) -> None:
+    site.import_(medium)
+    (site.folder / "trust/current/accepted.json").write_bytes(content)
+
+    with pytest.raises(TrustRootMissing, match=r"accepted\.json"):
+        site.trust.accepted("26.11.0-e1")
+    with pytest.raises(TrustRootMissing, match=r"accepted\.json"):
+        site.trust.check(open_bundle(medium), now=NOW)

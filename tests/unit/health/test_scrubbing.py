@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from appliance.domain.health import Severity
 from appliance.services.scrubbing import Scrubbing, ScrubLimits
 from bundles.errors import Canceled
 from bundles.keys import Keyring
-from tests.support.small_bundles import NOW, write_bundle
+from tests.support.small_bundles import NOW, tree, write_bundle
 from tests.unit.bundles.site import Site, flip_bit
 from tests.unit.exports.twins import TwinAuditLog, TwinClock
 
@@ -35,7 +36,12 @@ class Bench:
 
     def with_limits(self, limits: ScrubLimits) -> Scrubbing:
         return Scrubbing(
-            slots=self.slots, record=self.site.folder / "scrub.json", audit=self.audit, clock=self.clock, limits=limits
+            slots=self.slots,
+            record=self.site.folder / "scrub.json",
+            audit=self.audit,
+            clock=self.clock,
+            accepted=self.site.trust.accepted,
+            limits=limits,
         )
 
     def damage(self) -> None:
@@ -70,6 +76,32 @@ def test_drift_is_an_alert_and_one_audit_entry_with_file_and_leaf(bench: Bench) 
     (entry,) = bench.audit.written
     assert entry.outcome == "failed"
     assert dict(entry.details) == {"path": SHARD, "fault": "damaged", "leaves": "0"}
+
+
+def test_a_manifest_that_was_exchanged_with_its_files_is_an_alert(bench: Bench, tmp_path: Path) -> None:
+    thief = Keyring.create(tmp_path / "thief", now=NOW)
+    other = write_bundle(tmp_path / "other", thief, files=tree(seed=9)).folder
+    forged = Site.trusting(tmp_path / "forged", thief).import_(other)
+    assert forged.name == bench.slot.name
+    shutil.rmtree(bench.slot)
+    forged.rename(bench.slot)
+
+    bench.scrubbing.once()
+
+    (alert,) = bench.scrubbing.alerts()
+    assert (alert.code, alert.severity) == ("release-drifted", Severity.FAIL)
+    assert "release.json is not signed" in alert.advice
+    assert bench.audit.acts() == [("release.scrub", "failed")]
+
+
+def test_a_trusted_state_that_is_damaged_leaves_the_release_unknown(bench: Bench) -> None:
+    (bench.site.folder / "trust/current/accepted.json").write_bytes(b"[]")
+
+    bench.scrubbing.once()
+
+    (alert,) = bench.scrubbing.alerts()
+    assert (alert.code, alert.severity) == ("release-unknown", Severity.WARN)
+    assert bench.audit.acts() == []
 
 
 def test_the_alert_ends_when_the_release_was_imported_again(bench: Bench) -> None:
