@@ -51,6 +51,13 @@ class MediaMissing(OperatorError):
     title = "The medium could not be read"
 
 
+class FileUnusable(OperatorError):
+    """A file or folder that a command was to use cannot be read or written; the detail names it."""
+
+    code = "file-unusable"
+    title = "A file or folder could not be used"
+
+
 class VolumeTooSmall(OperatorError):
     """A bundle cannot be spread over volumes of this size."""
 

@@ -35,6 +35,7 @@ from bundles import private_keys, tokens
 from bundles.digest import sha256_hex
 from bundles.errors import KeyringExists, MediaMissing, SignatureRefused
 from bundles.private_keys import ECDSA, MLDSA, Secret, no_secret
+from bundles.transfer import fsync_folder
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
 KEY_NAME_FIELD = "x-leeward-name"
@@ -224,5 +225,7 @@ def _create(
     if weights:
         write_new(partial / f"{WEIGHTS}.pem", private_keys.private_pem(private_keys.generate(ECDSA), passphrase))
     write_new(partial / "1.root.json", metadata.to_bytes(), mode=0o644)
+    fsync_folder(partial)
     partial.rename(directory)
+    fsync_folder(directory.absolute().parent)
     return Keyring(directory)

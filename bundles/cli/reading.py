@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundles.cli.voice import FILE, FOLDER, Voice, grouped, one_line, speaking
+from bundles.cli.voice import FILE, FOLDER, Voice, grouped, one_line, speaking, told
 from bundles.errors import ContentMismatch, LeewardError, MediaMissing, TrustRootMissing
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def verify_command(
         raise click.UsageError("give only one of --root, --root-fingerprint and --state")
     try:
         _verify(voice, media, root_file, root_fingerprint, state, store=store)
-    except LeewardError as error:
-        voice.fail(error, verdict="REFUSED: this medium was not verified.")
+    except (LeewardError, OSError) as error:
+        what = error if isinstance(error, LeewardError) else told(error)
+        voice.fail(what, verdict="REFUSED: this medium was not verified.")
 
 
 @click.command("anchor")

@@ -78,8 +78,12 @@ def scan_command(
     from bundles.media.opening import open_media  # noqa: PLC0415  only what this command needs
     from bundles.media.scan import scan  # noqa: PLC0415  the same
 
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise click.UsageError(f"--command {command!r}: {error}") from error
     opened = open_media(media)
-    verdicts = [scan(volume.bundle.path, shlex.split(command)) for volume in opened.volumes]
+    verdicts = [scan(volume.bundle.path, words) for volume in opened.volumes]
     said = "\n".join(f"{shlex.join(verdict.command)}: {verdict.said or 'clean'}" for verdict in verdicts)
     _add(voice, folder, opened, act="scan", by=by, place=place, said=said, keys=(keys_folder, secret_descriptor))
 

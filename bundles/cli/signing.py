@@ -39,7 +39,7 @@ def sign_command(
     use_module(module)
     pending = open_pending(medium)
     _tell_release(voice, pending)
-    upstream = read_sums(against.read_text(encoding="utf-8")) if against else {}
+    upstream = read_sums(against.read_text(encoding="utf-8", errors="replace")) if against else {}
     signer = opened_as(pending.signer_keys.values(), reference, secrets(secret_descriptor))
     signed = add_signature(pending, signer, now=datetime.now(UTC), upstream=upstream, progress=voice.progress)
     voice.end_progress()

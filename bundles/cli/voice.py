@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import NoReturn, ParamSpec
 
 import click
 
-from bundles.errors import KeyLocked, LeewardError
+from bundles.errors import FileUnusable, KeyLocked, LeewardError, StoreFull
 
 P = ParamSpec("P")
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -25,6 +26,19 @@ SECRETS = click.option(
     help="Read passphrases and PINs from this file descriptor, one a line; else a person is asked.",
 )
 """For commands that open private keys. A secret is never an argument: other processes can read those."""
+_DENIED = "Run the command as somebody who may (often root), or change the owner or the mode of that path."
+_READ_ON = "Check the path and what is mounted there (`findmnt`, `ls -l`); `journalctl -k` tells of failing disks."
+_REMEDIES = {
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.ENOENT: "Check the spelling, and that the medium or disk is mounted there (`findmnt`).",
+    errno.ENOTDIR: "A part of that path is a file, not a folder: name another path.",
+    errno.EISDIR: "That is a folder: name a file in it.",
+    errno.EEXIST: "Name a path that does not exist yet; nothing is overwritten.",
+    errno.EROFS: "It is mounted read-only: name a place elsewhere, or mount it for writing (`mount -o remount,rw`).",
+    errno.EIO: "The disk or stick fails (`journalctl -k`): try another reader, then another copy.",
+    errno.EMFILE: "Too many files are open: run the command from a fresh session (`ulimit -n`).",
+}
 _GROUP = 4
 _MAX_SECRETS_BYTES = 64_000
 
@@ -84,12 +98,27 @@ def speaking(command: Callable[P, None]) -> Callable[P, None]:
             command(voice, *args, **kwargs)  # type: ignore[arg-type]  # the voice stands before what click passes
         except LeewardError as error:
             voice.fail(error)
+        except BrokenPipeError:  # who was reading has gone; click ends quietly then
+            raise
+        except OSError as error:
+            voice.fail(told(error))
         except KeyboardInterrupt:
             voice.end_progress()
             click.echo("Interrupted. Nothing half-done was left under its final name.", err=True)
             raise SystemExit(130) from None
 
     return spoken
+
+
+def told(error: OSError) -> LeewardError:
+    """Return what a file system said, as an error with the file's name and a remedy."""
+    names = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    detail = f"{names or 'a file that the command uses'}: {error.strerror or error}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreFull(
+            detail=detail, remedy="Free space there, or name another place, then run the same command again."
+        )
+    return FileUnusable(detail=detail, remedy=_REMEDIES.get(error.errno or 0, _READ_ON))
 
 
 def secrets(descriptor: int | None) -> Callable[[str], str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from bundles.delta.instructions import NAME as DELTA
 from bundles.digest import sha256_hex
-from bundles.errors import VolumeTooSmall
-from bundles.layout import manifest_bytes
+from bundles.errors import FileUnusable, VolumeTooSmall
+from bundles.layout import BLOBS, manifest_bytes
 from bundles.media.header import Held, VolumeHeader, VolumeKind
 from bundles.media.opening import Media
 from bundles.media.parity import MAX_CELLS
@@ -41,7 +42,7 @@ def lay_out(media: Media, *, volume_bytes: int, parity: int = 0) -> Layout:
     """Plan a media set from an opened bundle, or from another set of it. Writes nothing.
 
     The bundle's signatures are not checked here; each volume carries them on. Raises VolumeTooSmall,
-    ContentMismatch, MediaMissing, ReleaseInvalid.
+    FileUnusable for a delta, ContentMismatch, MediaMissing, ReleaseInvalid.
     """
     if not 0 <= parity < MAX_CELLS:
         raise VolumeTooSmall(detail=f"a set has no {parity} parity volumes", remedy=f"Ask for 0 to {MAX_CELLS - 1}.")
@@ -116,6 +117,11 @@ def write_repair(
 
 
 def _source(media: Media) -> tuple[Source, str]:
+    if media.is_plain and DELTA in media.bundle.names(BLOBS):
+        raise FileUnusable(
+            detail=f"{media.bundle.path} is a delta: it carries only what one node lacks, so it cannot be spread",
+            remedy="Copy the delta's folder to one larger disk as it is, or name the full bundle here.",
+        )
     content = manifest_bytes(media.bundle)
     release = release_from_bytes(content)
     return Source(bundle=media.bundle, release=release, blobs=media.blobs(release)), sha256_hex(content)

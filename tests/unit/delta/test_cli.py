@@ -160,3 +160,29 @@ def test_what_is_no_root_or_no_inventory_is_refused(installed: Journey, site_key
     assert (no_root.exit_code, no_inventory.exit_code) == (2, 2)
     assert "is no root.json" in no_root.output
     assert not (tmp_path / "delta").exists()
+
+
+def test_a_delta_is_extracted_together_with_the_store_that_it_was_made_for(installed: Journey, tmp_path: Path) -> None:
+    bundle_2 = open_bundle(tmp_path / "bundle-2")
+    folder = installed.delta(bundle_2).folder
+    trusted = ["--root-fingerprint", installed.keyring.fingerprint]
+
+    done = run("extract", folder, "--out", tmp_path / "out", *trusted, "--store", installed.site.folder / "store")
+    elsewhere = run("extract", folder, "--out", tmp_path / "nothing", *trusted, "--store", tmp_path / "empty")
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / SHARD).read_bytes() == safetensors_file(many(changed=frozenset({3})))
+    assert elsewhere.exit_code == 2
+    assert "The delta does not fit this store" in elsewhere.output
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_delta_is_not_spread_over_volumes_and_the_refusal_says_what_to_do(installed: Journey, tmp_path: Path) -> None:
+    folder = installed.delta(open_bundle(tmp_path / "bundle-2")).folder
+
+    result = run("split", folder, "--volume-size", "1GB", "--out", tmp_path / "set")
+
+    assert result.exit_code == 2
+    assert "is a delta" in result.output
+    assert "Copy the delta's folder to one larger disk" in result.output
+    assert not (tmp_path / "set").exists()
