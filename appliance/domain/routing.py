@@ -11,66 +11,70 @@ Pure: no I/O and no clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 SLACK: Final = 0.125
 """How much busier than the least busy engine the favourite may be, as a share of its slots."""
 PART_BYTES: Final = 1_024
 """How much is looked at of the prompt's beginning, and as much of the end of the first thing that a user says."""
 _HEAD_BYTES: Final = 64 * 1024
-_PROMPTS: Final = (b'"messages":', b'"input":', b'"prompt":', b'"system":')
+_PROMPT: Final = re.compile(rb'"(?:messages|input|prompt|system)":')
+_OVER: Final = re.compile(rb"},\{|}]")
 _USER: Final = b'"role":"user"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """An engine that could take a request now."""
-
-    name: str
-    in_flight: int
-    slots: int
+class Candidate(Protocol):
+    """An engine that could take a request now: how many it has, and how many it takes at a time."""
 
     @property
-    def load(self) -> float:
-        """How busy it is: 1 when every slot is taken."""
-        return self.in_flight / self.slots
+    def name(self) -> str: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
+
+
+C = TypeVar("C", bound=Candidate)
 
 
 def affinity_of(team: str, body: bytes) -> bytes:
-    """Return what requests have in common whose prompts begin alike; teams share no prefix cache.
+    """Return what requests have in common whose prompts begin alike (8 bytes); teams share no prefix cache.
 
     Of a conversation that is all up to the end of the first message of a user, whatever has been said
     since. `body` is JSON without spaces between its parts.
     """
-    found = [at for name in _PROMPTS if (at := body.find(name, 0, _HEAD_BYTES)) >= 0]
-    start = min(found, default=0)
-    user = body.find(_USER, start, _HEAD_BYTES)
+    head = body[:_HEAD_BYTES]
+    begun = _PROMPT.search(head)
+    start = begun.start() if begun else 0
+    user = head.find(_USER, start)
     end = start + PART_BYTES
     if user >= 0:
-        ends = [at for mark in (b"},{", b"}]") if (at := body.find(mark, user, user + _HEAD_BYTES)) >= 0]
-        end = min(ends, default=user)
-    return b"%b\0%b%b" % (
-        team.encode(),
-        body[start : min(end, start + PART_BYTES)],
-        body[max(start, end - PART_BYTES) : end],
-    )
+        over = _OVER.search(body, user, user + _HEAD_BYTES)
+        end = over.start() if over else user
+    first, last = body[start : min(end, start + PART_BYTES)], body[max(start, end - PART_BYTES) : end]
+    return _digest(b"%b\0%b%b" % (team.encode(), first, last))
 
 
-def choose(candidates: Sequence[Candidate], affinity: bytes) -> Candidate:
+def choose(candidates: Sequence[C], affinity: bytes) -> C:
     """Return the engine that a request goes to. `candidates` is not empty."""
-    if len(candidates) == 1:
-        return candidates[0]
-    least = min(candidates, key=lambda one: one.load)
-    favourite = max(candidates, key=lambda one: _rank(one.name, affinity))
-    is_near = favourite.load - least.load <= SLACK and favourite.in_flight < favourite.slots
+    least = min(candidates, key=_load)
+    favourite = max(candidates, key=lambda one: _digest(affinity + one.name.encode()))
+    is_near = _load(favourite) - _load(least) <= SLACK and favourite.in_flight < favourite.slots
     return favourite if is_near else least
 
 
-def _rank(name: str, affinity: bytes) -> bytes:
-    return blake2b(affinity, digest_size=8, key=name.encode()).digest()
+def _load(one: Candidate) -> float:
+    return one.in_flight / one.slots
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=8).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from appliance.domain.routing import Candidate, choose
+from appliance.domain.routing import choose
 
 BREAK_AFTER: Final = 3
 SPARED_S: Final = 5.0
@@ -107,11 +107,7 @@ class Router:
         usable = [one for one in open_ if not one.is_spared(now)] or open_
         if not usable:
             return None
-        replica = usable[0]
-        if len(usable) > 1:
-            states = [Candidate(name=one.name, in_flight=one.in_flight, slots=one.slots) for one in usable]
-            chosen = choose(states, affinity())
-            replica = usable[states.index(chosen)]
+        replica = usable[0] if len(usable) == 1 else choose(usable, affinity())
         replica.begin()
         return replica
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
-from appliance.domain.routing import SLACK, Candidate, affinity_of, choose
+from appliance.domain.routing import SLACK, affinity_of, choose
 from appliance.services.queueing import FairQueue, QueueLimits, Standing, Turn
 from appliance.services.routing import BREAK_AFTER, DOWN_AFTER, MOST_SPARED_S, SPARED_S, Replica, Router
 
 NO_PREFIX = bytes
 
 
-def idle(*names: str) -> list[Candidate]:
-    return [Candidate(name=name, in_flight=0, slots=8) for name in names]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    name: str
+    in_flight: int
+    slots: int
+
+
+def idle(*names: str) -> list[Engine]:
+    return [Engine(name=name, in_flight=0, slots=8) for name in names]
 
 
 def router(*names: str, slots: int = 8) -> Router:
@@ -56,7 +64,7 @@ def test_a_popular_beginning_spreads_when_its_engine_is_much_busier() -> None:
     other = "b" if favourite == "a" else "a"
 
     def chosen(busy: int) -> str:
-        states = [Candidate(name=favourite, in_flight=busy, slots=8), Candidate(name=other, in_flight=0, slots=8)]
+        states = [Engine(name=favourite, in_flight=busy, slots=8), Engine(name=other, in_flight=0, slots=8)]
         return choose(states, b"x").name
 
     assert [chosen(busy) for busy in range(4)] == [favourite, favourite, other, other]
@@ -66,13 +74,13 @@ def test_a_popular_beginning_spreads_when_its_engine_is_much_busier() -> None:
 def test_a_full_favourite_is_passed_over_though_it_is_as_busy_as_the_rest() -> None:
     favourite = choose(idle("a", "b"), b"x").name
     other = "b" if favourite == "a" else "a"
-    states = [Candidate(name=favourite, in_flight=2, slots=2), Candidate(name=other, in_flight=19, slots=20)]
+    states = [Engine(name=favourite, in_flight=2, slots=2), Engine(name=other, in_flight=19, slots=20)]
 
     assert choose(states, b"x").name == other
 
 
 def test_load_is_a_share_of_an_engines_own_slots() -> None:
-    small, big = Candidate(name="s", in_flight=4, slots=4), Candidate(name="b", in_flight=20, slots=100)
+    small, big = Engine(name="s", in_flight=4, slots=4), Engine(name="b", in_flight=20, slots=100)
 
     assert {choose([small, big], bytes([number])).name for number in range(20)} == {"b"}
 
@@ -104,7 +112,7 @@ def test_a_conversation_keeps_its_affinity_as_it_goes_on(first: str) -> None:
 def test_prompts_of_one_string_and_bodies_without_any_have_an_affinity_too() -> None:
     assert affinity_of("t", b'{"prompt":"a"}') != affinity_of("t", b'{"prompt":"b"}')
     assert affinity_of("t", b"{}") == affinity_of("t", b"{}")
-    assert len(affinity_of("t", b'{"prompt":"' + b"a" * 1_000_000)) < 3_000
+    assert len(affinity_of("t", b'{"prompt":"' + b"a" * 1_000_000)) == 8
 
 
 def test_load_stays_even_over_thousands_of_requests_with_few_beginnings() -> None:
