@@ -20,7 +20,6 @@ HEAD_BYTES = 64 * 1024
 HEAD_PATIENCE_S = 30.0
 """How long a caller may take to send them."""
 
-_FAREWELL_S = 1.0
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _EXTENSION = "leeward.caller"
 
@@ -38,11 +37,7 @@ class Relay(Protocol):
 
 
 class CallerConnection(HttpToolsProtocol):
-    """One connection of a caller. It does not hold up a restart.
-
-    uvicorn closes an idle connection and waits; under TLS that waits for the peer's own farewell,
-    which a pooled client reads only at its next request.
-    """
+    """One connection of a caller."""
 
     relay: Relay | None = None
     is_gone = False
@@ -89,10 +84,6 @@ class CallerConnection(HttpToolsProtocol):
         if self.relay is not None:
             self.relay.caller_has_room()
 
-    def shutdown(self) -> None:
-        super().shutdown()
-        self._close_when_idle()
-
     def _await_head(self) -> None:
         self._head_bytes = 0
         if self._head_patience is None:
@@ -102,12 +93,6 @@ class CallerConnection(HttpToolsProtocol):
         if self._head_patience is not None:
             self._head_patience.cancel()
             self._head_patience = None
-
-    def _close_when_idle(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(_FAREWELL_S, self.transport.abort)
-        else:
-            self.loop.call_later(_FAREWELL_S, self._close_when_idle)
 
 
 class Caller:

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
 
+import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from appliance.domain.errors import ConfigInvalid
 from appliance.entrypoints.gateway.application import GatewayApplication
 from appliance.entrypoints.gateway.caller import CallerConnection
+from appliance.entrypoints.gateway.tls import TlsServer, listeners_on
+
+log = structlog.get_logger()
 
 GRACE_S = 30
 """How long requests under way may go on after SIGTERM."""
+
+_BACKLOG = 1_024
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server with the encryption of `tls`; without a certificate, which is for tests, with none."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        config = self.config
+        if config.ssl is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        try:
+            listeners = listeners_on(config.host, config.port, backlog=_BACKLOG)
+        except OSError as problem:
+            log.error("address_not_free", host=config.host, port=config.port, reason=str(problem))  # noqa: TRY400  the reason says it all
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+        self.servers = [TlsServer(listeners, config.ssl, self._connection)]  # type: ignore[list-item]  # does what uvicorn asks of one
+        self.started = True
+
+    def _connection(self) -> CallerConnection:
+        return CallerConnection(self.config, self.server_state, self.lifespan.state)
 
 
 def make_server(
@@ -40,6 +74,6 @@ def make_server(
         ssl_keyfile=tls_key,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_S,
-        backlog=1_024,
+        backlog=_BACKLOG,
     )
-    return uvicorn.Server(config)
+    return GatewayServer(config)
