@@ -11,6 +11,8 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -30,13 +32,18 @@ from console.render import text
 from console.render.help import help_lines
 from console.render.keys import tab_line
 from console.screens.base import ConsoleScreen
+from console.screens.compliance import ComplianceScreen
 from console.screens.health import HealthScreen
 from console.screens.install import Answers, InstallScreen
 from console.screens.operation import OperationScreen
 from console.screens.operations import OperationsScreen
 from console.screens.pages import TextPage
+from console.screens.passports import PassportsScreen
+from console.screens.tenants import TenantsScreen
 from console.screens.unreachable import UnreachableScreen
+from console.screens.usage import UsageScreen
 from console.watch import Watch
+from console.written import write_view
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -46,7 +53,20 @@ TICK_S = 1.0
 DRAW_SOON_S = 0.2
 LOOK_TIMEOUT_S = 10.0
 
-TABS = (("1", "Health"), ("2", "Operations"))
+TABS = (
+    ("1", "Health"),
+    ("2", "Operations"),
+    ("3", "Usage"),
+    ("4", "Keys"),
+    ("5", "Passports"),
+    ("6", "Compliance"),
+)
+SCREENS: dict[str, type[ConsoleScreen]] = {
+    "usage": UsageScreen,
+    "keys": TenantsScreen,
+    "passports": PassportsScreen,
+    "compliance": ComplianceScreen,
+}
 
 
 class ConsoleApp(LeanOutput, inherit_bindings=False):
@@ -65,6 +85,11 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         Binding("q", "leave", "Leave"),
         Binding("1", "health", "Health", show=False),
         Binding("2", "operations", "Operations", show=False),
+        Binding("3", "open('usage')", "Usage", show=False),
+        Binding("4", "open('keys')", "Teams and keys", show=False),
+        Binding("5", "open('passports')", "Capacity passports", show=False),
+        Binding("6", "open('compliance')", "Compliance", show=False),
+        Binding("w", "write", "Write this view to a file", show=False),
         Binding("p", "pause", "Pause live updates", show=False),
         Binding("ctrl+l", "redraw", "Draw the screen again", show=False),
         Binding("ctrl+c", "say_how_to_leave", "How to leave", show=False, priority=True),
@@ -78,6 +103,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         *,
         now: Callable[[], datetime],
         lean: bool = True,
+        write_to: Path = Path(),
     ) -> None:
         quiet = capabilities.profile is Profile.SERIAL
         super().__init__(
@@ -88,6 +114,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         self.capabilities = capabilities
         self.now = now
         self.lean_wanted = lean
+        self.write_to = write_to
         self.observed = Watch()
         self.status: NodeStatus | None = None
         self.answers = Answers()
@@ -205,7 +232,7 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
 
     def tabs(self, current: str) -> Content:
         """Draw the line of screens."""
-        return tab_line(TABS, current)
+        return tab_line(TABS, current, self.size.width - 2)
 
     def say(self, error: LeewardError) -> None:
         """Show what went wrong and what to do, until it is closed."""
@@ -251,14 +278,41 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         """Show the list of operations."""
         self._show(OperationsScreen())
 
+    def action_open(self, name: str) -> None:
+        """Show one of the screens."""
+        self._show(SCREENS[name]())
+
     def action_install(self) -> None:
         """Ask for what an install needs."""
         self.open_install()
 
     async def action_back(self) -> None:
         """Go back to the screen below, where there is one."""
+        self.go_back()
+
+    def go_back(self) -> None:
+        """Go back to the screen below, where there is one."""
         if len(self.screen_stack) > 2:  # noqa: PLR2004  Textual's own default screen and one of ours
             self.pop_screen()
+
+    def action_write(self) -> None:
+        """Write the present view to a file of the person at the console."""
+        front = self._front
+        if not isinstance(front, ConsoleScreen):
+            return
+        lines = front.view_lines()
+        if lines is None:
+            self.notify("This page is not written to a file.", timeout=4)
+            return
+        notes = [f"SIMULATED: {', '.join(self.simulated)}", ""] if self.simulated else []
+        try:
+            path = write_view(
+                self.write_to, node=self.node, screen=front.view_name, at=self.now(), lines=[*notes, *lines]
+            )
+        except LeewardError as error:
+            self.say(error)
+        else:
+            self.notify(f"Written to {path}", timeout=6)
 
     def action_look(self) -> None:
         """Look at the node now."""
@@ -323,6 +377,13 @@ class ConsoleApp(LeanOutput, inherit_bindings=False):
         del screen
         yield SystemCommand("health", "Show the health of this node", self.action_health)
         yield SystemCommand("operations", "List running and past operations", self.action_operations)
+        yield SystemCommand(
+            "usage", "Show requests, tokens and what they are worth", partial(self.action_open, "usage")
+        )
+        yield SystemCommand("keys", "Teams, their limits and their keys", partial(self.action_open, "keys"))
+        yield SystemCommand("passports", "What this node was measured to do", partial(self.action_open, "passports"))
+        yield SystemCommand("compliance", "How this node is hardened", partial(self.action_open, "compliance"))
+        yield SystemCommand("write", "Write this view to a file", self.action_write)
         yield SystemCommand("install", "Install a release from a medium", self.action_install)
         yield SystemCommand("log", "Open the log", self.action_log)
         yield SystemCommand("redraw", "Send the whole screen again", self.action_redraw)

@@ -32,7 +32,7 @@ def main(
     if capabilities.profile is Profile.NONE:
         sys.exit(asyncio.run(_print_summary(options.socket)))
     os.environ.update(_textual_settings(capabilities))
-    sys.exit(asyncio.run(_show(options.socket, capabilities, now=now or _utc_now, lean=lean)))
+    sys.exit(asyncio.run(_show(options, capabilities, now=now or _utc_now, lean=lean)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=Path, default=socket_path(), help="the daemon's socket (default: %(default)s)")
     screens = [profile.value for profile in Profile if profile is not Profile.NONE]
     parser.add_argument("--profile", choices=screens, help="output profile; without it, chosen by the terminal")
+    home = Path(os.environ.get("HOME") or ".")
+    parser.add_argument(
+        "--write-to", type=Path, default=home, help="where the key w writes views to (default: your home)"
+    )
     parser.add_argument("--plain", action="store_true", help="print the node's health as text and end")
     return parser
 
@@ -63,11 +67,13 @@ async def _print_summary(socket: Path) -> int:
     return 0
 
 
-async def _show(socket: Path, capabilities: Capabilities, *, now: Callable[[], datetime], lean: bool) -> int:
+async def _show(
+    options: argparse.Namespace, capabilities: Capabilities, *, now: Callable[[], datetime], lean: bool
+) -> int:
     from console.app import ConsoleApp  # noqa: PLC0415  Textual reads the environment when it is imported
 
-    async with ApplianceClient(socket) as client:
-        app = ConsoleApp(client, capabilities, now=now, lean=lean)
+    async with ApplianceClient(options.socket) as client:
+        app = ConsoleApp(client, capabilities, now=now, lean=lean, write_to=options.write_to)
         await app.run_async(mouse=False)
         if app.status is not None and app.status.unfinished is not None:
             sys.stdout.write("The operation goes on. Run leeward-console to see it again.\n")

@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 
-from appliance.domain.acceptance import Figure, GpuStress, Passport, PassportView
+from appliance.domain.acceptance import Figure, GpuStress, Passport, PassportView, drops
 
 
 def page(view: PassportView) -> str:
     """Return the page; the same passport gives the same text."""
     return "\n".join(_lines(view)) + "\n"
+
+
+def prediction_lines(passport: Passport) -> Iterator[str]:
+    """Set what was predicted against what was measured, one line a figure that has a prediction."""
+    yield f"{'FIGURE':<14}{'OF':<16}{'PREDICTED':>12}{'MEASURED':>12}  {'UNIT':<10}{'SHARE':>6}"
+    for prediction in passport.predicted:
+        found = [f for f in passport.figures if (f.name, f.unit) == (prediction.name, prediction.unit)]
+        for figure in found:
+            share = f"{figure.value / prediction.value:.0%}" if prediction.value else "--"
+            yield (
+                f"{figure.name:<14}{figure.subject:<16}{prediction.value:>12,.4g}{figure.value:>12,.4g}"
+                f"  {figure.unit:<10}{share:>6}"
+            )
+        if not found:
+            yield f"{prediction.name:<14}{'':<16}{prediction.value:>12,.4g}{'??':>12}  {prediction.unit:<10}{'--':>6}"
+    if not passport.predicted:
+        yield "nothing was predicted"
+
+
+def comparison_page(old: Passport, new: Passport) -> str:
+    """Return two passports side by side; figures of different kinds of device are not held against each other."""
+    return "\n".join(_side_by_side(old, new)) + "\n"
+
+
+def _side_by_side(old: Passport, new: Passport) -> Iterator[str]:
+    yield "TWO PASSPORTS"
+    for label, one in (("before", old), ("after", new)):
+        yield f"{label:<7} {one.measured_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC  {one.node}  {one.slot}"
+        yield f"        on {_counted(one.burn_in.devices)}, engine {one.engine_version}"
+        yield f"        operation {one.id}"
+        if one.notice:
+            yield f"        *** {one.notice} ***"
+    yield ""
+    if old.burn_in.device is not new.burn_in.device:
+        yield f"Not compared: one was measured on {old.burn_in.device}, the other on {new.burn_in.device}."
+        return
+    yield f"{'FIGURE':<14}{'OF':<16}{'BEFORE':>11}{'AFTER':>11}  {'UNIT':<10}{'CHANGE':>7}"
+    worse = {(drop.name, drop.subject, drop.unit) for drop in drops(new, old)}
+    before = {(f.name, f.subject, f.unit): f for f in old.figures}
+    after = {(f.name, f.subject, f.unit): f for f in new.figures}
+    for key in dict.fromkeys((*before, *after)):
+        was, is_now = before.get(key), after.get(key)
+        yield _pair(key, was, is_now) + ("  WORSE" if key in worse else "")
+    yield ""
+    yield "WORSE: by more than noise explains. A change without the word may be noise."
+
+
+def _counted(names: Iterable[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
+
+
+def _pair(key: tuple[str, str, str], was: Figure | None, is_now: Figure | None) -> str:
+    name, subject, unit = key
+    values = [f"{'--':>11}" if one is None else f"{one.value:>11,.4g}" for one in (was, is_now)]
+    change = "--" if was is None or is_now is None or not was.value else f"{is_now.value / was.value - 1:+.0%}"
+    return f"{name:<14}{subject:<16}{''.join(values)}  {unit:<10}{change:>7}"
 
 
 def _lines(view: PassportView) -> Iterator[str]:

@@ -21,12 +21,14 @@ def key_page(keys: Iterable[tuple[str, str]]) -> list[Content]:
     return [Content.assemble("  ", (f"{key:<18}", "bold $primary"), what) for key, what in keys]
 
 
-def tab_line(tabs: Sequence[tuple[str, str]], current: str) -> Content:
-    """Draw the screens that exist; the present one stands out."""
+def tab_line(tabs: Sequence[tuple[str, str]], current: str, width: int) -> Content:
+    """Draw the screens that exist; the present one stands out. Commands are named as the room allows."""
     parts = []
     for key, name in tabs:
         if name == current:
             parts.append(Content.styled(f" {key} {name} ", "reverse $primary"))
         else:
             parts.append(Content.assemble(" ", (key, "$primary"), f" {name} "))
-    return Content.assemble(*parts, text.muted("  : commands"))
+    line = Content.assemble(*parts)
+    notes = [note for note in ("  : commands", " : more") if line.cell_length + len(note) <= width]
+    return Content.assemble(line, text.muted(notes[0] if notes else ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from appliance.domain.operation import OperationKind, OperationState, StepName, 
 from appliance.domain.projection import OperationView, StepView, TaskView
 from console.render import text
 from console.render.frame import Frame
+from console.render.listing import Line, Table
 
 DOING = {
     OperationKind.INSTALL: "INSTALL",
@@ -117,8 +119,15 @@ def strip(view: OperationView, simulated: tuple[str, ...], frame: Frame, *, unre
     return text.ends(Content.assemble(*left), Content(right), frame.width)
 
 
-def list_row(view: OperationView, frame: Frame) -> Content:
-    """Draw one operation of the list: how it stands, what it is, when, by whom."""
+def table(views: Sequence[OperationView], frame: Frame) -> Table:
+    """Draw the list of operations: how each stands, what it is, when, by whom."""
+    header = f"      {'what':<16}{'began':<20}{'took':>10}  {'by':<12}  how it ended"
+    lines = tuple(_list_line(view, frame) for view in views)
+    empty = "There has been no operation. Press : and type install to begin one."
+    return Table(header=header, lines=lines, empty=empty)
+
+
+def _list_line(view: OperationView, frame: Frame) -> Line:
     words = {
         OperationState.RUNNING: text.BUSY,
         OperationState.SUCCEEDED: text.OK,
@@ -126,11 +135,10 @@ def list_row(view: OperationView, frame: Frame) -> Content:
         OperationState.CANCELED: text.WARN,
     }
     what = text.fit(view.kind.value, 16)
-    when = f"{view.started_at:%Y-%m-%d %H:%M:%SZ}  {text.minutes(_lasted_s(view, frame.now)):>8}"
+    when = f"{view.started_at:%Y-%m-%d %H:%M:%SZ}{text.minutes(_lasted_s(view, frame.now)):>10}"
     end = view.error.title if view.error else view.summary
-    return Content.assemble(
-        words[view.state], f"  {what}{when}  {text.fit(view.actor, 12)}  ", text.muted(end)
-    ).truncate(frame.width, ellipsis=True)  # fmt: skip
+    rest = Content.assemble(f"  {what}{when}  {text.fit(view.actor, 12)}  ", text.muted(end))
+    return Line(key=view.id, rest=rest, state=words[view.state])
 
 
 def step_column(view: OperationView, frame: Frame) -> list[Content]:

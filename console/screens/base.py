@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from console.render.frame import Frame
 from console.render.keys import key_line
-from console.widgets.row import Row
+from console.widgets.row import Row, Section
 
 if TYPE_CHECKING:
     from console.app import ConsoleApp
@@ -82,6 +82,22 @@ class ConsoleScreen(Screen[Any]):
         row = self.query_one("#strip", Row)
         row.set_class(alarming, "-bad")
         row.show(content)
+
+    @property
+    def view_name(self) -> str:
+        """What a file of this view is named for."""
+        return self.TITLE_WORDS
+
+    def view_lines(self) -> list[str] | None:
+        """Return what the screen shows, as text; none where it must not be written down."""
+        parts = [part for part in self.query("*") if all(node.display for node in part.ancestors_with_self)]
+        lines: list[str] = []
+        for part in parts:
+            if isinstance(part, Section):
+                lines.extend(("", str(part.border_title or "")))
+            elif isinstance(part, Row) and part.id != "keys":
+                lines.extend(part.shown.splitlines())
+        return lines
 
     def open_log(self) -> None:
         """Open the log of what this screen is about: without one of its own, the node's events."""

@@ -13,15 +13,15 @@ from textual.screen import ModalScreen
 from textual.widgets import Label
 
 from console.render import text
-from console.screens.base import ConsoleScreen
+from console.screens.finding import FindingScreen
 from console.widgets.row import Block, Row
 
 
-class TextPage(ConsoleScreen):
-    """Lines to read; Esc goes back to where one was."""
+class TextPage(FindingScreen):
+    """Lines to read; Esc goes back to where one was. A `secret` page is never written to a file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,backspace", "app.back", "Back", key_display="Esc"),
+        Binding("escape,backspace", "unfind_or_back", "Back", key_display="Esc"),
         Binding("down,j", "scroll(1)", "Scroll", key_display="j k"),
         Binding("up,k", "scroll(-1)", "Scroll", show=False),
         Binding("pagedown,space", "page(1)", "Page", key_display="Space"),
@@ -31,20 +31,30 @@ class TextPage(ConsoleScreen):
     ]
 
     def __init__(
-        self, title: str, lines: Sequence[Content] | Callable[[], Sequence[Content]], *, follows: bool = False
+        self,
+        title: str,
+        lines: Sequence[Content] | Callable[[], Sequence[Content]],
+        *,
+        follows: bool = False,
+        secret: bool = False,
     ) -> None:
         super().__init__()
         self._heading = title
         self._lines = lines if callable(lines) else lambda: lines
         self._follows = follows
+        self._secret = secret
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="scroll", can_focus=False):
             yield Block(id="text")
+        yield from self.find_line()
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """Return this page's own keys; those of the screen below do not apply."""
-        return [*(pair for pair in super().shown_keys() if pair[1] in ("Back", "Scroll", "Page")), ("q", "Leave")]
+        return [
+            *(pair for pair in super().shown_keys() if pair[1] in ("Back", "Scroll", "Page", "Find", "Write")),
+            ("q", "Leave"),
+        ]
 
     def draw(self) -> None:
         frame = self.frame()
@@ -52,9 +62,23 @@ class TextPage(ConsoleScreen):
         scroll = self.query_one("#scroll", VerticalScroll)
         # A reader at the end of a log stays at its end.
         at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
-        self.query_one("#text", Block).show_lines(self._lines())
+        lines = self._found()
+        self.show_found(len(lines), len(self._lines()))
+        self.query_one("#text", Block).show_lines(lines)
         if self._follows and at_end:
             self.call_after_refresh(self.action_edge, 1)
+
+    @property
+    def view_name(self) -> str:
+        return self._heading
+
+    def view_lines(self) -> list[str] | None:
+        """Return all lines, also those that do not fit; none of a secret."""
+        return None if self._secret else [self._heading, "", *(line.plain for line in self._found())]
+
+    def _found(self) -> list[Content]:
+        low = self.wanted.casefold()
+        return [line for line in self._lines() if low in line.plain.casefold()]
 
     def open_log(self) -> None:
         """Stay: a page on top of a page would hide the way back."""

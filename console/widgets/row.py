@@ -17,6 +17,11 @@ class Row(Static):
         self.can_focus = openable
         self._shown: Content | None = None
 
+    @property
+    def shown(self) -> str:
+        """What is drawn, as text."""
+        return "" if self._shown is None else self._shown.plain
+
     def show(self, content: Content) -> None:
         """Draw `content` where it differs from what is shown."""
         if self._shown is None or not self._shown.is_same(content):
@@ -63,6 +68,11 @@ class Section(Vertical):
     def index_of(self, row: object) -> int | None:
         """Return the place of a row in this section."""
         return next((place for place, own in enumerate(self._rows) if own is row), None)
+
+    def row_at(self, place: int) -> Row | None:
+        """Return the shown row at a place; none where there is none."""
+        row = self._rows[place] if 0 <= place < len(self._rows) else None
+        return row if row is not None and row.display and row.is_attached else None
 
     def note(self, text: str, *, beside_title: bool) -> None:
         """Set the section's note: at the bottom of a box, or beside the title of a rule."""

@@ -27,6 +27,7 @@ from appliance.domain.wire import to_plain
 from bundles.errors import LeewardError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, Any], Any]
 
 
 class FakeDaemon:
@@ -46,6 +47,8 @@ class FakeDaemon:
         self.health = health
         self.findings = findings
         self.refusal: LeewardError | None = None
+        self.answers: dict[tuple[str, str], Answer] = {}
+        """What other routes say, by method and path; a path that ends in / stands for all below it."""
         self.journals: dict[OperationId, list[EventRecord]] = {}
         self.asked: list[tuple[str, str, Any]] = []
         self._now = now
@@ -70,6 +73,7 @@ class FakeDaemon:
             web.get("/v1/operations/{id}", self._get_operation),
             web.get("/v1/operations/{id}/events", self._get_events),
             web.post("/v1/operations/{id}/cancel", self._post_cancel),
+            web.route("*", "/v1/{rest:.*}", self._any_other),
         ])  # fmt: skip
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -151,6 +155,14 @@ class FakeDaemon:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait_for(lambda: len(journal) > after), wait_s)
         return web.json_response([to_plain(record) for record in journal[after:]])
+
+    async def _any_other(self, request: web.Request) -> web.StreamResponse:
+        whole, below = request.path, request.path.rpartition("/")[0] + "/"
+        answer = self.answers.get((request.method, whole)) or self.answers.get((request.method, below))
+        if answer is None:
+            raise NotFound(detail=f"No answer was given for {request.method} {whole}.", remedy="Give the scene one.")
+        said = answer(request, await request.json() if request.can_read_body else None)
+        return web.Response(status=204) if said is None else web.json_response(to_plain(said))
 
     async def _post_cancel(self, request: web.Request) -> web.StreamResponse:
         operation_id = OperationId(request.match_info["id"])

@@ -44,6 +44,7 @@ from appliance.domain.operation import STEPS, OperationId, OperationKind, StepNa
 from appliance.domain.preflight import Finding, Outcome
 from appliance.domain.status import NodeStatus, Role
 from tests.support.fake_daemon import FakeDaemon
+from tests.tui.records import keep_records
 
 NOW = datetime(2026, 11, 23, 22, 14, 3, tzinfo=UTC)
 NODE = "llm01"
@@ -253,6 +254,7 @@ async def stage(scene: str, socket: Path, *, live: bool = False) -> FakeDaemon:
     slot = None if scene in ("empty", "importing", "failed", "provisioning") else "26.11.0-e1"
     daemon = FakeDaemon(socket=socket, status=status(slot=slot, simulated=report.simulated), health=report, now=now,
                         findings=FINDINGS)  # fmt: skip
+    keep_records(daemon, now())
     journals = {"importing": installing, "provisioning": provisioning, "failed": failed, "succeeded": succeeded}
     if scene in journals:
         began = NOW + shift - timedelta(minutes=12)
