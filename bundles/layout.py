@@ -3,6 +3,7 @@
     metadata/   TUF metadata            targets/<sha256>.release.json
     blobs/<sha256>.pNNN                 a file's parts, named by the whole file's digest
     volume/                             only where the medium is one of a set (bundles.media)
+    receipts/                           custody receipts, where somebody put them (bundles.media.receipts)
 
 Only regular files are opened, never through a symbolic link below the medium's own folder, never
 blocking on a FIFO, and never more than a stated number of bytes is taken into memory.
@@ -25,6 +26,7 @@ METADATA = "metadata"
 TARGETS = "targets"
 BLOBS = "blobs"
 VOLUME = "volume"
+RECEIPTS = "receipts"
 FOLDERS = (METADATA, TARGETS, BLOBS)
 """What every medium has."""
 RELEASE_SUFFIX = ".release.json"
@@ -174,7 +176,7 @@ def read_at(descriptor: int, length: int, offset: int, what: str) -> bytes:
 def _opened(path: Path, folder: str, name: str | None) -> Iterator[int]:
     """Open `path/folder` or `path/folder/name`, checking every step below `path`."""
     what = f"{folder}/{name or ''}"
-    if folder not in (*FOLDERS, VOLUME) or (
+    if folder not in (*FOLDERS, VOLUME, RECEIPTS) or (
         name is not None and (not name or name in {".", ".."} or "/" in name or "\0" in name)
     ):
         raise ContentMismatch(detail=f"{what!a} is not a place on a medium", remedy=_REMEDY_COPY)

@@ -94,6 +94,11 @@ class Verified:
     _generation: int = field(repr=False)
     _folder: StateFolder = field(repr=False)
 
+    @property
+    def root(self) -> Root:
+        """The newest root of the publisher, as of this check."""
+        return Metadata[Root].from_bytes(self._state[f"{ROOT_HISTORY}{self.root_version}.root.json"]).signed
+
     def commit(self) -> None:
         """Adopt the new trusted state, atomically and durably; again does no harm.
 

@@ -4,15 +4,17 @@ A receipt is a DSSE envelope (in-toto) over JSON, signed by the `timestamp` key 
 whoever acts: the publisher when it builds and burns, the site when it scans and imports. It names the
 release, and the SHA-256 of the receipt before it, so that none can be left out, changed or put in
 elsewhere without breaking the chain. The last one can be cut off: that the chain is whole is known
-when the receipt of the import has come back.
+when the receipt of the import has come back. Where they lie in `receipts/` on a medium, an import goes
+on with them.
 
     001-build.receipt.json 002-burn.receipt.json 003-scan.receipt.json 004-import.receipt.json
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,6 +29,7 @@ from bundles import codec
 from bundles.digest import is_sha256_hex, sha256_hex
 from bundles.errors import MediaMissing, ReceiptInvalid
 from bundles.keys import Keyring, key_name, write_new
+from bundles.layout import RECEIPTS, Bundle
 from bundles.transfer import fsync_folder
 
 PAYLOAD_TYPE = "application/vnd.leeward.receipt+json"
@@ -82,6 +85,11 @@ class SignedReceipt:
     signed_by: tuple[str, ...]
     sha256: str
 
+    def __str__(self) -> str:
+        hop = self.receipt
+        place = f", {hop.place}" if hop.place else ""
+        return f"{hop.act} {hop.at:%Y-%m-%d %H:%M} UTC by {hop.by}{place}, signed by {', '.join(self.signed_by)}"
+
 
 def sign_receipt(receipt: Receipt, keyring: Keyring) -> bytes:
     """Return the file of a receipt. Raises SignatureRefused where the keyring lacks the key, KeyLocked."""
@@ -123,6 +131,26 @@ def check_chain(found: Sequence[SignedReceipt], *, release: str | None = None) -
         if one.receipt.release != about:
             raise _invalid(f"receipt {number} ({one.receipt.act}) is about the release {one.receipt.release[:16]}")
         previous = one.sha256
+
+
+def receipts_on(bundle: Bundle) -> tuple[tuple[str, bytes], ...]:
+    """Return name and bytes of each receipt in a medium's `receipts/`, in order, unverified.
+
+    Raises ReceiptInvalid where the names make no chain, ContentMismatch, MediaMissing.
+    """
+    if not os.path.lexists(bundle.path / RECEIPTS):
+        return ()
+    names = _in_order(bundle.names(RECEIPTS), bundle.path / RECEIPTS)
+    return tuple((name, bundle.read(RECEIPTS, name, limit=MAX_RECEIPT_BYTES)) for name in names)
+
+
+def checked_chain(
+    chain: Iterable[tuple[str, bytes]], roots: Mapping[str, Root], *, release: str
+) -> tuple[SignedReceipt, ...]:
+    """Return what a chain about `release` (digest of its manifest) says. Raises ReceiptInvalid."""
+    found = tuple(_read_named(name, content, roots) for name, content in chain)
+    check_chain(found, release=release)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +198,29 @@ class ReceiptFolder:
             root=keyring.fingerprint,
             previous=None if last is None else sha256_hex(last),
         )
-        content = sign_receipt(receipt, keyring)
+        self._write(f"{len(names) + 1:03d}-{act}{SUFFIX}", sign_receipt(receipt, keyring))
+        return receipt
+
+    def fits(self, chain: Sequence[tuple[str, bytes]]) -> bool:
+        """Whether the receipts here and those of `chain` are one story, however far each of them goes.
+
+        Raises MediaMissing, ReceiptInvalid where names in the folder make no chain.
+        """
+        return all(self.content(name) == content for name, (_, content) in zip(self.names(), chain, strict=False))
+
+    def take_over(self, chain: Sequence[tuple[str, bytes]]) -> None:
+        """Write those receipts of a chain that fits which are not here yet. Raises what `fits` raises, OSError."""
+        for name, content in chain[len(self.names()) :]:
+            self._write(name, content)
+
+    def _write(self, name: str, content: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        final = self.path / f"{len(names) + 1:03d}-{act}{SUFFIX}"
-        partial = final.with_name(f"{final.name}.partial")
+        final = self.path / name
+        partial = final.with_name(f"{name}.partial")
         partial.unlink(missing_ok=True)  # left by a kill
         write_new(partial, content, mode=0o644)
         partial.rename(final)
         fsync_folder(self.path)
-        return receipt
 
     def holds(self, keyring: Keyring, act: Act, *, release: str, said: str) -> bool:
         """Tell whether `keyring` has signed this very act here already; receipts of others are passed over.
@@ -198,22 +240,14 @@ class ReceiptFolder:
     def names(self) -> tuple[str, ...]:
         """Return the receipts' names in order. Raises MediaMissing, ReceiptInvalid where they make no chain."""
         try:
-            names = sorted(path.name for path in self.path.iterdir() if path.name.endswith(SUFFIX))
+            return _in_order((path.name for path in self.path.iterdir()), self.path)
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise _unreadable(self.path, error) from error
-        for number, name in enumerate(names, start=1):
-            match = _NAME.fullmatch(name)
-            if not match or int(match[1]) != number:
-                raise _invalid(f"{self.path} holds {name[:80]!a} where receipt {number:03d} is expected")
-        return tuple(names)
 
     def _read_one(self, name: str, roots: Mapping[str, Root]) -> SignedReceipt:
-        try:
-            return read_receipt(self.content(name), roots)
-        except ReceiptInvalid as error:
-            raise _invalid(f"{name}: {error.detail}") from error
+        return _read_named(name, self.content(name), roots)
 
     def content(self, name: str) -> bytes:
         """Return the bytes of one receipt, unverified; at most one byte more than is allowed. Raises MediaMissing."""
@@ -222,6 +256,22 @@ class ReceiptFolder:
                 return stream.read(MAX_RECEIPT_BYTES + 1)
         except OSError as error:
             raise _unreadable(self.path / name, error) from error
+
+
+def _in_order(names: Iterable[str], where: Path) -> tuple[str, ...]:
+    ordered = sorted(name for name in names if name.endswith(SUFFIX))
+    for number, name in enumerate(ordered, start=1):
+        match = _NAME.fullmatch(name)
+        if not match or int(match[1]) != number:
+            raise _invalid(f"{where} holds {name[:80]!a} where receipt {number:03d} is expected")
+    return tuple(ordered)
+
+
+def _read_named(name: str, content: bytes, roots: Mapping[str, Root]) -> SignedReceipt:
+    try:
+        return read_receipt(content, roots)
+    except ReceiptInvalid as error:
+        raise _invalid(f"{name}: {error.detail}") from error
 
 
 def _unreadable(path: Path, error: OSError) -> MediaMissing:

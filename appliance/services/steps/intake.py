@@ -3,6 +3,7 @@
 The order makes a kill at any instant safe, and each line may be done again:
 
     check signatures and policy on a copy   nothing has changed
+    receipts that came on the media         checked and kept; a broken chain stops here
     the site's scanner, every volume        its verdict is in the audit log; without a clean one, nothing goes on
     audit entries of overrides              who let it in, and why, before it is
     copy, hash, build the slot              verified files and at most one unnamed slot more
@@ -77,7 +78,9 @@ class ImportStep:
         _require_release(release)
         signers = "; ".join(str(role) for role in verified.roles)
         context.emit(LogLine(text=f"{release.name} {release.version}, epoch {release.epoch}: {signers}"))
-        self._custody.prepare(release.slot, context.actor)
+        journey = self._custody.prepare(verified, [volume.bundle for volume in media.volumes], context.actor)
+        for hop in journey.hops:
+            context.emit(LogLine(text=f"receipt: {hop}"))
         scanned = self._scan(context, media)
         self._record_overrides(context, verified)
         room = find_room(release.files, store=Store(self._places.store / "sha256"), staging=self._places.staging)
@@ -108,6 +111,7 @@ class ImportStep:
         context.emit(LogLine(text=str(protection(slot / entry.path for entry in release.files))))
         receipts = self._custody.sign(
             Arrival(
+                chain=journey.chain,
                 verified=verified,
                 operation_id=context.operation_id,
                 actor=context.actor,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,112 @@ def test_a_receipt_that_came_with_the_medium_is_continued(node: TwinNode) -> Non
     found = chain.read(roots(node) | {node.keyring.fingerprint: node.keyring.root})
     assert [one.receipt.act for one in found] == [Act.BURN, Act.IMPORT]
     assert found[1].receipt.previous == sha256_hex(burned)
+
+
+def burned(node: TwinNode, medium: Path, *, by: str, keyring: Keyring | None = None) -> list[bytes]:
+    """Put a receipt onto the medium, and return all of its receipts."""
+    chain = ReceiptFolder(medium / "receipts")
+    release, at = sha256_hex(manifest(node)), node.probe.facts().observed_at
+    chain.add(keyring or node.keyring, Act.BURN, release=release, by=by, place="gate 3", at=at)
+    return [chain.content(name) for name in chain.names()]
+
+
+def test_receipts_on_the_medium_are_checked_told_and_continued(node: TwinNode) -> None:
+    (came,) = burned(node, node.medium, by="Ada")
+
+    with node.daemon() as management:
+        first, second = run(management, node.medium), run(management, node.medium)
+
+    assert (first.error, second.error) == (None, None)
+    assert any(
+        line.startswith("receipt: burn ") and "by Ada, gate 3, signed by timestamp" in line for line in first.log
+    )
+    chain = ReceiptFolder(node.paths.receipts / SLOT)
+    assert chain.content("001-burn.receipt.json") == came
+    found = chain.read(roots(node) | {node.keyring.fingerprint: node.keyring.root})
+    assert [one.receipt.act for one in found] == [Act.BURN, Act.IMPORT, Act.IMPORT]
+    assert [path.name for path in node.paths.receipts.iterdir()] == [SLOT]
+
+
+def test_a_second_medium_that_came_another_way_has_a_chain_of_its_own(node: TwinNode) -> None:
+    other = node.root / "other"
+    shutil.copytree(node.medium, other)
+    burned(node, node.medium, by="Ada")
+    burned(node, other, by="Ben")
+
+    with node.daemon() as management:
+        assert run(management, node.medium).error is None
+        assert run(management, other).error is None
+        assert run(management, other).error is None
+
+    told = {path.name: list(ReceiptFolder(path).names()) for path in sorted(node.paths.receipts.iterdir())}
+    assert told == {
+        SLOT: ["001-burn.receipt.json", "002-import.receipt.json"],
+        f"{SLOT}.journey-2": ["001-burn.receipt.json", "002-import.receipt.json", "003-import.receipt.json"],
+    }
+
+
+def spoil_by_a_stranger(node: TwinNode) -> Path:
+    burned(node, node.medium, by="Eve", keyring=Keyring.create_site(node.root / "stranger"))
+    return node.medium
+
+
+def spoil_by_a_change(node: TwinNode) -> Path:
+    burned(node, node.medium, by="Ada")
+    path = node.medium / "receipts/001-burn.receipt.json"
+    path.write_bytes(path.read_bytes()[:-2])
+    return node.medium
+
+
+def spoil_by_a_gap(node: TwinNode) -> Path:
+    burned(node, node.medium, by="Ada")
+    (node.medium / "receipts/001-burn.receipt.json").rename(node.medium / "receipts/002-burn.receipt.json")
+    return node.medium
+
+
+def spoil_by_a_link(node: TwinNode) -> Path:
+    (node.medium / "receipts").symlink_to(node.root)
+    return node.medium
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (spoil_by_a_stranger, "receipt-invalid"),
+        (spoil_by_a_change, "receipt-invalid"),
+        (spoil_by_a_gap, "receipt-invalid"),
+        (spoil_by_a_link, "media-missing"),
+    ],
+)
+def test_receipts_on_a_medium_that_do_not_hold_stop_the_import_before_anything_is_copied(
+    node: TwinNode, spoil: Callable[[TwinNode], Path], code: str
+) -> None:
+    medium = spoil(node)
+
+    with node.daemon() as management:
+        view = run(management, medium)
+
+        assert view.error is not None
+        assert view.error.code == code
+        assert "receipts" in view.error.detail
+        assert "release.import" not in [entry.action for entry in management.audit.entries()]
+    assert not list(node.paths.store.rglob("*"))
+    assert not node.paths.receipts.exists()
+
+
+def test_volumes_with_receipts_that_contradict_each_other_are_refused(node: TwinNode) -> None:
+    first, second = volumes(node)
+    burned(node, first, by="Ada")
+    burned(node, second, by="Ben")
+
+    with node.daemon() as management:
+        view = run(management, first, volumes=str(second))
+
+        assert view.error is not None
+        assert view.error.code == "receipt-invalid"
+        assert "contradict each other" in view.error.detail
+        assert "take the folder `receipts` off the medium" in view.error.remedy
+    assert not node.paths.receipts.exists()
 
 
 def test_receipts_that_make_no_chain_stop_the_import_before_anything_is_copied(node: TwinNode) -> None:
