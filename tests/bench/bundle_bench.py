@@ -28,7 +28,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from bundles.layout import BLOBS, FOLDERS, Bundle, parts
+from bundles.digest import pieces, sha256_hex
+from bundles.layout import BLOBS, FOLDERS, METADATA, RELEASE_SUFFIX, TARGETS, Bundle, parts
 from bundles.media.opening import Media
 from bundles.media.reader import Volume
 from bundles.media.taking import import_media
@@ -42,6 +43,7 @@ from tests.support.small_bundles import blank_release
 
 GB = 10**9
 SHARD_BYTES = 1_000_000_000
+INSPECTED_FILES, INSPECT_ROUNDS = 27, 10
 READ_BYTES = 8 * 1024 * 1024
 COPY = ("sh", "-c", 'cp "$1"/blobs/* "$2" && sync "$2"/*', "sh")
 CORES = 2
@@ -110,6 +112,7 @@ def main() -> None:
     say(f"{CORES} cores of {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, nice {os.nice(0)}, {asked.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="leeward-bench-", dir=asked.folder) as name:
         folder = Path(name)
+        show_inspecting(folder / "inspect")
         many = Case.make(folder / "many", [SHARD_BYTES] * asked.gb)
         compare_verifying(f"verify {asked.gb} files of 1 GB, page-cached", many, asked)
         compare_importing(f"import {asked.gb} files of 1 GB", many, asked)
@@ -139,9 +142,7 @@ class Case:
         for entry in entries:
             if len(parts(entry)) == 1:
                 os.link(slot / entry.path, medium / BLOBS / parts(entry)[0].name)
-        release = replace(
-            blank_release(), kind=BundleKind.EVIDENCE, files=entries, licenses=(), engine=None, requirements=None
-        )
+        release = _evidence(entries)
         (folder / "slot" / MANIFEST).write_bytes(release_to_bytes(release))
         return cls(folder=folder, release=release)
 
@@ -154,6 +155,35 @@ class Case:
         """Read everything once, so that it lies in the page cache."""
         for path in self.files:
             _read(path)
+
+
+def show_inspecting(medium: Path) -> None:
+    """Show what `leeward bundle inspect` takes, from its start to its end, on the manifest of a release of 135 GB."""
+    entries = tuple(
+        FileEntry(path=f"records/{number:02d}.bin", size_bytes=5 * GB, sha256=leaves[0], leaves=leaves)
+        for number in range(INSPECTED_FILES)
+        for leaves in [tuple(sha256_hex(b"%d %d" % (number, leaf)) for leaf in range(pieces(5 * GB, LEAF_BYTES)))]
+    )
+    content = release_to_bytes(_evidence(entries))
+    for name in FOLDERS:
+        (medium / name).mkdir(parents=True)
+    (medium / METADATA / "timestamp.json").write_bytes(b"{}")
+    (medium / TARGETS / f"{sha256_hex(content)}{RELEASE_SUFFIX}").write_bytes(content)
+    ran = [_timed([Path(sys.executable).with_name("leeward"), "bundle", "inspect", medium]) for _ in range(INSPECT_ROUNDS)]
+    wall_s, memory_bytes = min(wall for wall, _ in ran), max(memory for _, memory in ran)
+    say(f"\ninspect a manifest of {len(content):,} bytes ({INSPECTED_FILES} files of 5 GB), as a process of its own")
+    say(f"  leeward bundle inspect   {wall_s:.3f} s (goal 0.3), {memory_bytes / 1e6:.0f} MB (goal 200)")
+
+
+def _timed(command: Sequence[str | Path]) -> tuple[float, int]:
+    """Run a command; return its wall seconds and the most memory that it had, in bytes."""
+    begun = time.perf_counter()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed")
+    return time.perf_counter() - begun, usage.ru_maxrss * 1024
 
 
 def compare_verifying(title: str, case: Case, asked: argparse.Namespace) -> None:
@@ -204,6 +234,12 @@ def say(line: object) -> None:
     """Tell at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _evidence(entries: tuple[FileEntry, ...]) -> Release:
+    return replace(
+        blank_release(), kind=BundleKind.EVIDENCE, files=entries, licenses=(), engine=None, requirements=None
+    )
 
 
 def _run(title: str, rows: list[Row], rounds: int) -> None:
