@@ -46,12 +46,16 @@ class UsageOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Token counts with OpenAI's names; `None` is unknown, not zero."""
+    """Token counts with OpenAI's names; `None` is unknown, not zero.
+
+    Cached and image tokens are among those of the prompt, reasoning tokens among those of the completion.
+    """
 
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 UNKNOWN_USAGE = TokenUsage(prompt_tokens=None, completion_tokens=None)

@@ -53,8 +53,8 @@ How to check the audit log
   can make a new one that holds together; only a head kept elsewhere shows that. State of the chain: {state}
 
 How to read usage
-  An empty cell is unknown, not zero. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` part of
-  `completion_tokens`: do not add them. `settled` rows have the engine's own final counts, `partial` rows the
+  An empty cell is unknown, not zero. `cached_tokens` and `image_tokens` are part of `prompt_tokens`,
+  `reasoning_tokens` part of `completion_tokens`: do not add them. `settled` rows have the engine's own final counts, `partial` rows the
   last known ones, `abandoned` rows belong to a gateway that was killed; `admitted` rows were in flight. In CSV
   a text that begins like a formula has an apostrophe in front; the JSON lines have it as it was.
   No prompt and no answer is stored anywhere on the node.

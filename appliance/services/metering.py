@@ -225,10 +225,13 @@ def usage_of(counts: object) -> TokenUsage | None:
     """Read OpenAI's usage object; `None` if it has no token counts."""
     if not isinstance(counts, dict) or not _has_counts(counts):
         return None
+    prompt = counts.get("prompt_tokens_details")
+    media = prompt.get("multimodal_tokens") if isinstance(prompt, dict) else None
     return TokenUsage(
         prompt_tokens=_number(counts, "prompt_tokens"),
         completion_tokens=_number(counts, "completion_tokens"),
-        cached_tokens=_number(counts.get("prompt_tokens_details"), "cached_tokens"),
+        cached_tokens=_number(prompt, "cached_tokens"),
+        image_tokens=_number(media, "image"),
         reasoning_tokens=_number(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
 

@@ -18,7 +18,7 @@ from appliance.domain.usage import UsageRecord, UsageState
 USAGE_COLUMNS: Final = (
     "seq", "request_id", "state", "outcome", "finish_reason", "http_status", "key_id", "team", "model", "endpoint",
     "stream", "admitted_at", "first_token_at", "settled_at", "prompt_tokens", "completion_tokens", "cached_tokens",
-    "reasoning_tokens", "usage_source", "caller_request_id",
+    "reasoning_tokens", "usage_source", "caller_request_id", "image_tokens",
 )  # fmt: skip
 SUM_COLUMNS: Final = (
     "month", "team", "model", "requests", "settled", "partial", "abandoned", "admitted", "prompt_tokens",
@@ -38,7 +38,7 @@ def usage_cells(seq: int, record: UsageRecord) -> dict[str, Cell]:
         record.key_id, record.team, record.model, record.endpoint, record.stream, moment(record.admitted_at),
         moment(record.first_token_at), moment(record.settled_at), record.usage.prompt_tokens,
         record.usage.completion_tokens, record.usage.cached_tokens, record.usage.reasoning_tokens,
-        record.usage_source.value, record.caller_request_id,
+        record.usage_source.value, record.caller_request_id, record.usage.image_tokens,
     )  # fmt: skip
     return dict(zip(USAGE_COLUMNS, values, strict=True))
 

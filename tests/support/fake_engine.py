@@ -34,6 +34,7 @@ class Script:
     lose_after: int | None = None
     cached_tokens: int | None = 4
     reasoning_tokens: int | None = 2
+    image_tokens: int | None = None
     metrics: str = ""
 
 
@@ -160,6 +161,9 @@ class FakeEngine:
         }
         if final and self.script.cached_tokens is not None:
             usage["prompt_tokens_details"] = {"cached_tokens": self.script.cached_tokens}
+        if final and self.script.image_tokens is not None:
+            details = usage.setdefault("prompt_tokens_details", {})
+            details["multimodal_tokens"] = {"image": self.script.image_tokens}
         if final and self.script.reasoning_tokens is not None:
             usage["completion_tokens_details"] = {"reasoning_tokens": self.script.reasoning_tokens}
         return usage

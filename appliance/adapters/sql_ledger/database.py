@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from appliance.domain.errors import LedgerUnavailable
 
 BUSY_TIMEOUT_MS = 10_000
-SCHEMA = "ledger_0003"
+SCHEMA = "ledger_0004"
 """The newest migration's revision; a unit test holds it to that."""
 _MODE = 0o640
 _PROVISION = "Run `leeward provision`; it makes the ledger where it is missing and changes no record in it."

@@ -110,6 +110,7 @@ def _record(row: Row[Any]) -> UsageRecord:
             completion_tokens=row.completion_tokens,
             cached_tokens=row.cached_tokens,
             reasoning_tokens=row.reasoning_tokens,
+            image_tokens=row.image_tokens,
         ),
         usage_source=UsageSource(row.usage_source),
         caller_request_id=row.caller_request_id,

@@ -78,6 +78,7 @@ usage_record = Table(
     Column("idempotency_mac", Text),
     Column("body_mac", Text),
     Column("caller_request_id", Text),
+    Column("image_tokens", Integer),
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

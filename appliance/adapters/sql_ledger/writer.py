@@ -56,6 +56,7 @@ _COUNTS: dict[str, BindParameter[Any]] = {
         "completion_tokens",
         "cached_tokens",
         "reasoning_tokens",
+        "image_tokens",
         "usage_source",
     )
 }
@@ -313,6 +314,7 @@ def _counts_row(counted: Progress | Settlement) -> dict[str, object]:
         "completion_tokens": counted.usage.completion_tokens,
         "cached_tokens": counted.usage.cached_tokens,
         "reasoning_tokens": counted.usage.reasoning_tokens,
+        "image_tokens": counted.usage.image_tokens,
         "usage_source": counted.usage_source.value,
     }
 

@@ -115,8 +115,8 @@ class MetricsText:
                        sorted(metrics.requests.items()))  # fmt: skip
         yield _counter("leeward_refusals", "Requests that were not taken; the engine did not hear of them.",
                        ("route", "reason"), sorted(metrics.refusals.items()))  # fmt: skip
-        yield _counter("leeward_tokens", "Tokens of ended requests; cached are among prompt, reasoning among "
-                       "completion.", ("team", "kind"), sorted(metrics.tokens.items()))  # fmt: skip
+        yield _counter("leeward_tokens", "Tokens of ended requests; cached and image are among prompt, reasoning "
+                       "among completion.", ("team", "kind"), sorted(metrics.tokens.items()))  # fmt: skip
         yield _counter("leeward_usage_source", "Ended requests by where their counts come from.", ("source",),
                        [((source,), count) for source, count in sorted(metrics.sources.items())])  # fmt: skip
         yield from _gen_ai(metrics, snapshot.model)

@@ -111,6 +111,8 @@ class GatewayMetrics:
             tokens[team, "cached"] += usage.cached_tokens
         if usage.reasoning_tokens is not None:
             tokens[team, "reasoning"] += usage.reasoning_tokens
+        if usage.image_tokens is not None:
+            tokens[team, "image"] += usage.image_tokens
         is_whole = outcome is UsageOutcome.COMPLETED
         self.duration.observe((operation, NO_ERROR if is_whole else outcome.value), phases.ended - phases.arrived)
         if phases.granted:

@@ -181,3 +181,16 @@ async def test_a_site_that_names_no_token_has_no_page(gateway: Running) -> None:
 
     assert answer.status_code == 404
     assert "leeward_build_info" not in answer.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_image_tokens_are_counted_and_recorded_where_the_engine_tells(
+    watched: Running, engine: FakeEngine, *, stream: bool
+) -> None:
+    async with watched.http() as http:
+        await http.post(CHAT, json={"model": MODEL, "messages": ASK, "stream": stream})
+        engine.script.image_tokens = 7
+        await http.post(CHAT, json={"model": MODEL, "messages": ASK, "stream": stream})
+
+    assert [record.usage.image_tokens for record in watched.ledger.records()] == [None, 7]
+    assert value((await page(watched)).text, "leeward_tokens_total", team="research", kind="image") == 7
