@@ -47,6 +47,18 @@ def test_existing_keys_are_never_overwritten(keyring: Keyring) -> None:
     assert {path: path.read_bytes() for path in keyring.directory.iterdir()} == before
 
 
+def test_a_new_keyring_is_durable_before_and_after_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    place = tmp_path / "keys"
+    monkeypatch.setattr("bundles.keys.fsync_folder", lambda path: synced.append((path.name, place.exists())))
+
+    Keyring.create_site(place, now=NOW)
+
+    assert synced == [(".keys.partial", False), (tmp_path.name, True)]
+
+
 def test_a_folder_without_a_root_is_no_keyring(tmp_path: Path) -> None:
     with pytest.raises(MediaMissing):
         Keyring.load(tmp_path)
