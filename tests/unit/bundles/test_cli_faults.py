@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bundles.cli import bundle
-from bundles.cli.voice import told
+from bundles.cli.voice import Voice, told
 from bundles.errors import FileUnusable, StoreFull
 from bundles.keys import Keyring
 from bundles.media.opening import open_media
@@ -199,3 +199,23 @@ def test_a_full_disk_is_called_full(number: int) -> None:
 
     assert isinstance(error, StoreFull)
     assert error.detail == "a and b: full"
+
+
+def test_who_stops_reading_ends_a_command_without_an_error(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_arguments: object, **_values: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(Voice, "say", gone)
+    monkeypatch.setattr(Voice, "fail", lambda *_: pytest.fail("it was told as an error"))
+
+    result = run("inspect", places.medium)
+
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_a_scanners_line_that_is_no_command_is_a_usage_error(places: Places) -> None:
+    result = run("receipt", "scan", places.new, places.medium, "--command", 'a "b', "--by", "A", "--keys", places.keys)
+
+    assert result.exit_code == 2
+    assert "No closing quotation" in result.output
+    assert not places.new.exists()
