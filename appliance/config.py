@@ -111,6 +111,11 @@ class Paths:
         return self.root / "etc/leeward/sign-in.toml"
 
     @property
+    def capture_order(self) -> Path:
+        """Whether prompts and answers are captured, and for whom; absent: not. The daemon writes it."""
+        return self.root / "etc/leeward/capture.json"
+
+    @property
     def sign_in_socket(self) -> Path:
         """Where the sign-in service listens for the gateway."""
         return self.root / "run/leeward-sign-in/sign-in.sock"

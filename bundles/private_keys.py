@@ -20,6 +20,8 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -102,11 +104,27 @@ def open_private(path: Path, secret: Secret = no_secret) -> CryptoSigner:
 
     Raises KeyLocked for a wrong passphrase, SignatureRefused for anything but a P-384 or ML-DSA-87 key.
     """
+    try:
+        signer = CryptoSigner(_load(path, secret))
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise _no_key(path, f"is no private key: {error}") from error
+    _accepted(signer.public_key, path)
+    return signer
+
+
+def open_exchange_key(path: Path, secret: Secret = no_secret) -> EllipticCurvePrivateKey:
+    """Open the P-384 key to which something was sealed. Raises KeyLocked, SignatureRefused as `open_private` does."""
+    key = _load(path, secret)
+    if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP384R1):
+        raise _no_key(path, "is no key of P-384")
+    return key
+
+
+def _load(path: Path, secret: Secret) -> PrivateKeyTypes:
     content = _read(path)
     passphrase = secret(f"passphrase of {path.name}") if ENCRYPTED in content else None
     try:
-        key = load_pem_private_key(content, None if passphrase is None else passphrase.encode())
-        signer = CryptoSigner(key)
+        return load_pem_private_key(content, None if passphrase is None else passphrase.encode())
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         if passphrase is not None:
             raise KeyLocked(
@@ -114,8 +132,6 @@ def open_private(path: Path, secret: Secret = no_secret) -> CryptoSigner:
                 remedy="Try again; where the passphrase is lost, the key must be replaced (`leeward bundle keys`).",
             ) from error
         raise _no_key(path, f"is no private key: {error}") from error
-    _accepted(signer.public_key, path)
-    return signer
 
 
 def _accepted(key: SSlibKey, path: Path) -> SSlibKey:

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from appliance.client.answers import read_answer as _read
+from appliance.client.capture import CaptureCalls
 from appliance.client.engines import EngineCalls
 from appliance.client.problems import error_from_problem
 from appliance.client.tenants import TenantCalls
@@ -54,7 +55,7 @@ def socket_path() -> Path:
     return Path(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
 
 
-class ApplianceClient(TenantCalls, EngineCalls):
+class ApplianceClient(TenantCalls, EngineCalls, CaptureCalls):
     """A connection to the management daemon; use it as an async context manager."""
 
     def __init__(self, socket: Path | None = None) -> None:

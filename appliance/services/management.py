@@ -21,6 +21,7 @@ from appliance.domain.status import NodeStatus, Role
 from appliance.domain.usage_report import UsageDimension
 from appliance.ports import AuditLog, Clock, DiskMeter, LicenseRegister, NodeProbe, SupportReports, UsageReader
 from appliance.services.acceptance import Passports
+from appliance.services.capture import ContentCapture
 from appliance.services.compliance import Compliance
 from appliance.services.engines import EngineControl
 from appliance.services.keys import Keys
@@ -54,6 +55,7 @@ class Management:
     keys: Keys
     tenancy: Tenancy
     engines: EngineControl
+    capture: ContentCapture
     probe: NodeProbe
     preflight: Callable[[Path | None], tuple[Finding, ...]]
     health: Callable[[], HealthReport]

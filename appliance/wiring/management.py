@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from appliance.adapters.capture import CaptureOrderFile
 from appliance.adapters.host import certificate_not_after, redaction_key
 from appliance.adapters.host.engine_board import EngineBoard
 from appliance.adapters.sql import Database
@@ -17,6 +18,7 @@ from appliance.domain.costs import PriceBook, price_book
 from appliance.domain.errors import ConfigInvalid
 from appliance.domain.xid import XidTable
 from appliance.resources import list_prices, xid_table
+from appliance.services.capture import ContentCapture
 from appliance.services.engines import EngineControl
 from appliance.services.health import Health, HealthPorts
 from appliance.services.management import Management, NodeIdentity
@@ -75,6 +77,7 @@ def _management(parts: Parts) -> Management:
             board=EngineBoard(drained=settings.paths.drained_engines, standings=settings.paths.engine_standings),
             audit=parts.audit,
         ),
+        capture=_capture(parts),
         passports=parts.passports,
         probe=world.probe,
         preflight=partial(preflight, world.probe, meter=world.meter),
@@ -108,8 +111,18 @@ def _health_ports(parts: Parts) -> HealthPorts:
         certificate=partial(certificate_not_after, parts.settings.paths.tls_certificate),
         xids=parts.world.xids,
         xid_table=XidTable.from_toml(xid_table()),
-        more_alerts=lambda: (*parts.egress.alerts(), *parts.scrubbing.alerts(), *parts.passports.alerts()),
+        more_alerts=lambda: (
+            *parts.egress.alerts(),
+            *parts.scrubbing.alerts(),
+            *parts.passports.alerts(),
+            *_capture(parts).alerts(),
+        ),
     )
+
+
+def _capture(parts: Parts) -> ContentCapture:
+    orders = CaptureOrderFile(parts.settings.paths.capture_order)
+    return ContentCapture(orders=orders, audit=parts.audit, clock=parts.clock)
 
 
 def _price_book(path: Path) -> PriceBook:

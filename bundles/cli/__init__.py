@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "inventory": "bundles.cli.delta:inventory_command",
     "keys": "bundles.cli.keys:keys",
     "labels": "bundles.cli.media:labels_command",
+    "open-capture": "bundles.cli.capture:open_capture_command",
     "receipt": "bundles.cli.receipts:receipt",
     "repair": "bundles.cli.media:repair_command",
     "repair-request": "bundles.cli.media:repair_request_command",

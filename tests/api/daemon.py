@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from appliance.adapters.acceptance import PassportFolder
+from appliance.adapters.capture import CaptureOrderFile
 from appliance.adapters.clock import SystemClock
 from appliance.adapters.host.engine_board import EngineBoard
 from appliance.adapters.plans import PlanFolder
@@ -41,6 +42,7 @@ from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.serving import alone, serve
 from appliance.resources import list_prices
 from appliance.services.acceptance import Passports
+from appliance.services.capture import ContentCapture
 from appliance.services.compliance import Compliance
 from appliance.services.engines import EngineControl
 from appliance.services.keys import Keys
@@ -155,6 +157,7 @@ def main(root: Path) -> None:
             clock=clock,
             reports=reports,
             sign_in=partial(read_sign_in, paths.sign_in_file),
+            capture=ContentCapture(orders=CaptureOrderFile(paths.capture_order), audit=audit, clock=clock),
         )
         serve(create_app(management, who), operations, paths.management_socket)
         ledger.dispose()

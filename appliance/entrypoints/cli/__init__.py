@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "audit": f"{_HERE}.records:audit",
     "bundle": "bundles.cli:bundle",
     "cancel": f"{_HERE}.operations:cancel",
+    "capture": f"{_HERE}.capture:capture",
     "client-config": f"{_HERE}.client_config:client_config",
     "compliance": f"{_HERE}.posture:compliance",
     "console": f"{_HERE}.node:console",

@@ -63,6 +63,7 @@ def main(
             drained=paths.drained_engines,
             standings=paths.engine_standings if paths.engine_standings.parent.is_dir() else None,
             sign_in=paths.sign_in_socket,
+            capture_order=paths.capture_order,
             metrics=_metrics_access(settings.metrics),
             slow=SlowLimits(start_s=settings.gateway.slow_start_s, whole_s=settings.gateway.slow_request_s),
         )

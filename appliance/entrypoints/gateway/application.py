@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import Engine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from appliance.adapters.capture import Capture
 from appliance.adapters.sql_ledger import KeyLookup, LedgerWriter, SqlTenancyRegister, SqlUsageReader, open_ledger
 from appliance.adapters.sql_ledger.repeats import SqlRepeats
 from appliance.domain.errors import LedgerUnavailable
@@ -89,6 +90,7 @@ class GatewayOptions:
     drained: Path | None = None
     standings: Path | None = None
     sign_in: Path | None = None
+    capture_order: Path = Path("/nonexistent")
 
     @property
     def places(self) -> tuple[EnginePlace, ...]:
@@ -123,6 +125,7 @@ class GatewayApplication:
         reading: Engine | None = None
         aside: list[asyncio.Task[None]] = []
         in_flight: dict[str, Exchange] = {}
+        capture = Capture(options.capture_order, options.ledger.parent / "captured")
         queue = FairQueue(options.queue)
         engines = Engines(options.places, drained=options.drained, standings=options.standings, changed=queue.resize)
         try:
@@ -136,6 +139,7 @@ class GatewayApplication:
                 in_flight=in_flight,
                 metrics=GatewayMetrics(),
                 slow=SlowLog(options.slow),
+                capture=capture,
             )
             book = QuotaBook()
             policy = PolicyWatch(SqlTenancyRegister(reading), book, boot_id=self._boot_id)
@@ -146,7 +150,11 @@ class GatewayApplication:
                 dialect.path: HotRoute(dialect, means=means, keys=self._keys, gate=gate) for dialect in self._dialects()
             }
             engines.look_for_drained()
-            aside = [asyncio.create_task(work) for work in (_tick(means), policy.follow(), engines.follow())]
+            capture.look()
+            aside = [
+                asyncio.create_task(work)
+                for work in (_tick(means), policy.follow(), engines.follow(), _follow(capture))
+            ]
             log.info("gateway_started", served_model=options.served_model, boot_id=self._boot_id, abandoned=abandoned)
             yield
         finally:
@@ -155,6 +163,7 @@ class GatewayApplication:
                 task.cancel()
             await _wait_for_last_words(in_flight)
             engines.close()
+            await asyncio.to_thread(capture.close)
             await asyncio.to_thread(ledger.close)
             if reading is not None:
                 reading.dispose()
@@ -296,6 +305,13 @@ async def _tick(means: Means) -> None:
             means.records.progress(running)
         for exchange in exchanges:
             exchange.watch(now)
+
+
+async def _follow(capture: Capture) -> None:
+    """Hold to a change of the order to capture within a second or so."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        await asyncio.to_thread(capture.look)
 
 
 async def _wait_for_last_words(in_flight: dict[str, Exchange]) -> None:

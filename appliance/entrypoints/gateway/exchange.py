@@ -17,6 +17,7 @@ from http import HTTPStatus
 
 import structlog
 
+from appliance.adapters.capture import Capture
 from appliance.domain.errors import LedgerUnavailable
 from appliance.domain.routing import affinity_of
 from appliance.domain.usage import Admission, Progress, Settlement, UsageOutcome, UsageSource, UsageState
@@ -59,6 +60,7 @@ class Means:
     in_flight: dict[str, Exchange]
     metrics: GatewayMetrics
     slow: SlowLog
+    capture: Capture
 
 
 class Exchange:
@@ -74,8 +76,10 @@ class Exchange:
         caller: Caller,
         passage: Passage,
         phases: Phases,
+        copy: list[bytes] | None = None,
     ) -> None:
         self._means = means
+        self._copy = copy  # of the answer as it came, while content is captured
         self._phases = phases
         self._passage = passage
         self._was_asked = False  # whether the engine has heard of it
@@ -131,6 +135,11 @@ class Exchange:
                 self._held.over(answered=answered, lost=self._lost)
             del self._means.in_flight[self._admission.request_id]
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether the engine has heard of it."""
+        return self._was_asked
+
     def progress(self) -> Progress | None:
         """Return running counts, if they have changed since this was last asked."""
         tally = self._tally
@@ -162,6 +171,8 @@ class Exchange:
 
     def answer_received(self, piece: bytes) -> None:
         self._heard_at = self._time()
+        if self._copy is not None:
+            self._copy.append(piece)
         meter = self._meter
         if meter is None:
             self._pieces.append(piece)

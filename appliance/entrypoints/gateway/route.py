@@ -114,6 +114,7 @@ class HotRoute:
                 body_mac=None if repetition is None else repetition.body_mac,
                 caller_request_id=asked.caller_request_id,
             )
+            copy = self._means.capture.begin()
             exchange = Exchange(
                 self._means,
                 admission=admission,
@@ -122,8 +123,13 @@ class HotRoute:
                 caller=caller,
                 passage=passage,
                 phases=asked.phases,
+                copy=copy,
             )
-            await exchange.run()
+            try:
+                await exchange.run()
+            finally:
+                if copy is not None and exchange.was_asked:
+                    self._means.capture.keep(admission, request.body, copy)
 
     def _admit(self, scope: Scope) -> ApiKey:
         """Return whose key it is, if anything can be done for it now. Raises Refusal."""

@@ -26,6 +26,7 @@ from appliance.domain.usage import LedgerRow
 from appliance.domain.usage_report import UsageDimension
 from appliance.domain.wire import to_plain
 from appliance.entrypoints.management.callers import ADMIN, READING, Admin, Anyone, Reader, require
+from appliance.entrypoints.management.capture import capture_routes
 from appliance.entrypoints.management.engines import engine_routes
 from appliance.entrypoints.management.peers import Caller, Peer, identify
 from appliance.entrypoints.management.problems import problem
@@ -204,6 +205,7 @@ def _add_usage_routes(app: FastAPI, management: Management) -> None:
     app.include_router(tenant_routes(management))
     app.include_router(engine_routes(management.engines))
     app.include_router(sign_in_routes(management))
+    app.include_router(capture_routes(management.capture))
 
 
 def _add_errors(app: FastAPI, management: Management) -> None:

@@ -91,6 +91,7 @@ async def gateway_of(
     drained: Path | None = None,
     standings: Path | None = None,
     sign_in: Path | None = None,
+    capture_order: Path = Path("/nonexistent"),
 ) -> AsyncIterator[Running]:
     """Run a gateway before the engine whose socket lies in `folder`."""
     tls = make_loopback_tls(folder)
@@ -105,6 +106,7 @@ async def gateway_of(
         drained=drained,
         standings=standings,
         sign_in=sign_in,
+        capture_order=capture_order,
     )
     application = GatewayApplication(options, boot_id=str(uuid4()))
     server = make_server(application, host="127.0.0.1", port=0, tls_cert=tls.certificate, tls_key=tls.key)
