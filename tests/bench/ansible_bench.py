@@ -1,12 +1,13 @@
 """How fast our way of running plays is, beside `ansible-playbook` as it comes: the same plays on twin nodes.
 
 Run by hand: `.venv/bin/python -m tests.bench.ansible_bench [rounds]` (root on Debian 12; makes two lab
-nodes, about ten minutes). Each side provisions a node of its own over SSH, which is `full`; then both
+nodes, about four minutes). Each side provisions a node of its own over SSH, which is `full`; then both
 run again in turns on their provisioned nodes, which is `converged`. Wall seconds, and CPU seconds of
 the controller; of several rounds the least.
 
 Plain means: an empty ansible.cfg, Ansible's own choice of an interpreter, no pipelining, facts for
-each play, no events. Ours is `AnsibleRunner` with every event taken and counted, as the daemon runs it.
+each play, no events, a Python for each task. Ours is `AnsibleRunner` with every event taken and counted,
+as the daemon runs it.
 """
 
 from __future__ import annotations

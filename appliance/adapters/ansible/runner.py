@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import distribution
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -32,6 +32,12 @@ from appliance.ports import Emit, IsCanceled, PlayRequest, PlayResult
 KEPT_RUNS = 5
 _PLUGINS = Path(__file__).with_name("plugins")
 _POLL_S = 0.25
+_STRATEGY = {
+    "ANSIBLE_STRATEGY": "mitogen_linear",
+    "ANSIBLE_STRATEGY_PLUGINS": str(distribution("mitogen").locate_file("ansible_mitogen/plugins/strategy")),
+    "ANSIBLE_DEPRECATION_WARNINGS": "False",  # of strategies that Ansible does not ship; ansible-core is pinned
+}
+"""Mitogen keeps one Python on the node for the whole play, where Ansible starts one for each task (ADR 0013)."""
 _INTERRUPTED = 99
 """ansible-playbook's exit status after an interruption; here only `stop_between_tasks` interrupts."""
 
@@ -76,6 +82,7 @@ class _Run:
         self._ident = uuid4().hex
         self._inputs = folder / "inputs" / self._ident
         self._stop_file = self._inputs / "stop"
+        self._count_file = self._inputs / "count"
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -104,7 +111,7 @@ class _Run:
     def play(self, *, emit: Emit, is_canceled: IsCanceled) -> PlayResult:
         if is_canceled():
             raise _canceled()
-        translation = Translation(total=self._count(), step=self._request.step)
+        translation = Translation(step=self._request.step)
 
         refused: list[BaseException] = []
 
@@ -112,6 +119,7 @@ class _Run:
             try:
                 if self._predictions is not None:
                     self._predictions.take(raw)
+                translation.total = translation.total or self._count()
                 for event in translation.events(raw):
                     if not refused:
                         emit(event)
@@ -183,25 +191,11 @@ class _Run:
         return _task_failed(failure)
 
     def _count(self) -> int:
-        """Return how many tasks Ansible lists; zero where it cannot, as the play itself then says why."""
-        program = Path(sys.executable).with_name("ansible-playbook")
-        listed = subprocess.run(  # noqa: S603  fixed program, list of arguments
-            [
-                program,
-                "--list-tasks",
-                "--inventory", self._inputs / "inventory.json",
-                "--extra-vars", f"@{self._inputs / 'variables.json'}",
-                *(("--tags", ",".join(self._request.tags)) if self._request.tags else ()),
-                self._request.playbook,
-            ],
-            cwd=self._request.playbooks,
-            env={**os.environ, **self._environment()},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
-        return sum(1 for line in listed.stdout.splitlines() if "\tTAGS:" in line and not line.startswith("  play"))
+        """Return how many tasks the plugin has counted; zero before it has."""
+        try:
+            return int(self._count_file.read_text(encoding="utf-8") or 0)
+        except FileNotFoundError:
+            return 0
 
     def _environment(self) -> dict[str, str]:
         content = self._request.playbooks / "ansible.cfg"
@@ -214,6 +208,7 @@ class _Run:
             # Of this runner's own: a connection that is kept open is found by address, port and user alone.
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._folder / "home" / "cp"),
             "ANSIBLE_PIPELINING": "True",
+            **_STRATEGY,
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "ANSIBLE_RETRY_FILES_ENABLED": "False",
             "ANSIBLE_CALLBACK_PLUGINS": str(_PLUGINS),
@@ -221,6 +216,7 @@ class _Run:
             "ANSIBLE_NOCOLOR": "True",
             "LC_ALL": "C.UTF-8",
             "LEEWARD_STOP_FILE": str(self._stop_file),
+            "LEEWARD_COUNT_FILE": str(self._count_file),
         }
 
 

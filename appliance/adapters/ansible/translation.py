@@ -33,11 +33,11 @@ class TaskFailure:
 class Translation:
     """One run of a playbook: turns events and remembers what its end needs.
 
-    `total` is how many tasks Ansible listed beforehand. Handlers and gathered facts are not listed,
+    `total` is how many tasks the play holds, once that is known. Handlers and gathered facts are not counted,
     so the figure grows where more come: the bar never passes its end.
     """
 
-    total: int
+    total: int = 0
     step: StepName = StepName.PROVISION
     done: int = 0
     failure: TaskFailure | None = None
