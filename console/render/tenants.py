@@ -54,7 +54,8 @@ def table(tenants: Tenants, frame: Frame) -> Table:
     for name in sorted({use.quota.subject for use in tenants.quotas if use.quota.scope is Scope.ENTITY}):
         lines.append(_head(f"entity:{name}", name, "a legal entity"))
         lines.extend(_quotas(tenants, Scope.ENTITY, name, frame))
-    header = f"     {'team, key, limit':<22} {'begins':<16} {'holder':<12} {'made':<10} ends"
+    name_width, holder_width = _widths(frame)
+    header = f"     {'team, key, limit':<{name_width}} {'begins':<10} {'holder':<{holder_width}} {'made':<10} ends"
     return Table(header=header, lines=tuple(lines), empty="There is no key. Press n to make the first one.")
 
 
@@ -116,6 +117,7 @@ def _head(key: str, name: str, what: str) -> Line:
 
 def _key(key: ApiKey, frame: Frame) -> Line:
     now, ends_at = frame.now, key.ends_at
+    name_width, holder_width = _widths(frame)
     if not key.is_valid(now):
         state = text.OFF
     else:
@@ -124,7 +126,7 @@ def _key(key: ApiKey, frame: Frame) -> Line:
     if key.revoked_at is not None and key.revoked_at <= now:
         ends = f"revoked {key.revoked_at:%Y-%m-%d}"
     rest = (
-        f" {text.fit(key.name, 22)} {text.fit(key.prefix + '...', 16)} {text.fit(key.holder or '--', 12)} "
+        f" {text.fit(key.name, name_width)} {text.fit(key.prefix, 10)} {text.fit(key.holder or '--', holder_width)} "
         f"{key.created_at:%Y-%m-%d} {ends}"
     )
     return Line(key=f"key:{key.key_id}", rest=Content(rest), state=state)
@@ -137,19 +139,28 @@ def _quotas(tenants: Tenants, scope: Scope, subject: str, frame: Frame) -> list[
 def _quota(use: QuotaUse, frame: Frame) -> Line:
     quota = use.quota
     share = None if use.used is None else 1.0 if not quota.amount else use.used / quota.amount
-    if share is None:
+    if share is None or use.used is None:
         state, used = text.STALE, text.UNKNOWN
     else:
         state = text.FAIL if share >= 1 else text.WARN if share >= NEARLY_USED else text.OK
-        used = f"{use.used:,}"
+        used = _count(use.used, frame)
     resets = "" if use.resets_at is None else f", new at {use.resets_at:%m-%d %H:%MZ}"
     rest = Content.assemble(
         f" {text.fit(f'limit {quota.kind.value}', 24)} ",
         text.bar(share, 20 if frame.wide else 8, frame.capabilities),
-        f" {used} of {quota.amount:,}",
+        f" {used} of {_count(quota.amount, frame)}",
         text.muted(resets),
     )
     return Line(key=f"quota:{quota.scope.value}:{quota.subject}:{quota.kind.value}", rest=rest, state=state)
+
+
+def _widths(frame: Frame) -> tuple[int, int]:
+    """Return the columns of names and of holders."""
+    return (32, 24) if frame.wide else (20, 10)
+
+
+def _count(count: int, frame: Frame) -> str:
+    return f"{count:,}" if frame.wide else text.short(count)
 
 
 def _moment(at: datetime) -> str:

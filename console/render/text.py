@@ -105,6 +105,17 @@ def size(count_bytes: int | None) -> str:
     return f"{value:.1f} TB"
 
 
+def short(count: int) -> str:
+    """Write a count in three figures: 999, 12.3k, 4.56M."""
+    value, unit = float(count), ""
+    for larger in ("k", "M", "G", "T"):
+        if value < 999.5:  # noqa: PLR2004  what rounds to four figures takes the next unit
+            break
+        value, unit = value / 1000, larger
+    digits = 0 if not unit or value >= 99.95 else 1 if value >= 9.995 else 2  # noqa: PLR2004  three figures
+    return f"{value:.{digits}f}{unit}"
+
+
 def milliseconds(value_s: float | None) -> str:
     """Write seconds as milliseconds, with one decimal below a hundred."""
     if value_s is None:

@@ -91,7 +91,8 @@ def table(value: MonthOfUse, by: UsageDimension, frame: Frame) -> Table:
             rest=Content.assemble(
                 f"{text.fit(_name(one, by), name_width)} ",
                 text.bar(_tokens(one) / most if most else 0.0, bar_width, frame.capabilities),
-                f" {'>=' if one.requests_with_unknown_tokens else '':>2}{short(_tokens(one)):>7}{one.requests:>10,}",
+                f" {'>=' if one.requests_with_unknown_tokens else '':>2}{text.short(_tokens(one)):>7}",
+                f"{one.requests:>10,}",
                 (f"{one.admitted:>11,}", "$warning" if one.admitted else ""),
                 "" if by is UsageDimension.DAY else f"{_money(prices.get(one.group[0])):>13}",
             ),
@@ -122,17 +123,6 @@ def detail(value: MonthOfUse, by: UsageDimension, key: str) -> list[Content]:
     if by is not UsageDimension.DAY:
         rows.append(("At list prices", _money(_prices(value.costs, by).get(key))))
     return [Content.assemble(text.muted(f"{name:<20}"), figure) for name, figure in rows]
-
-
-def short(count: int) -> str:
-    """Write a count in three figures: 999, 12.3k, 4.56M."""
-    value, unit = float(count), ""
-    for larger in ("k", "M", "G", "T"):
-        if value < 999.5:  # noqa: PLR2004  what rounds to four figures takes the next unit
-            break
-        value, unit = value / 1000, larger
-    digits = 0 if not unit or value >= 99.95 else 1 if value >= 9.995 else 2  # noqa: PLR2004  three figures
-    return f"{value:.{digits}f}{unit}"
 
 
 def _every_day(sums: Sequence[UsageSum], value: MonthOfUse, now: datetime) -> tuple[UsageSum, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
 
 from textual import work
@@ -23,6 +24,9 @@ from console.screens.finding import FindingScreen
 from console.widgets.row import Block, Row, Section
 
 T = TypeVar("T")
+
+FILE_WIDTH = 200
+"""Columns of a list in a file, where nothing need be cut."""
 
 
 class ListScreen(FindingScreen, Generic[T]):
@@ -128,11 +132,11 @@ class ListScreen(FindingScreen, Generic[T]):
 
     def view_lines(self) -> list[str] | None:
         """Return the whole list as text, also what does not fit on the screen."""
-        value, frame = self.reading.value, self.frame()
+        value, frame = self.reading.value, replace(self.frame(), width=FILE_WIDTH)
         if value is None:
             return super().view_lines()
         stale = self.reading.is_stale(frame.now, 2 * self.REFRESH_S + frame.capabilities.refresh_s)
-        frame = self.frame(stale=stale)
+        frame = replace(frame, stale=stale)
         table = self.table(value, frame)
         lines = [listing.draw_line(line, frame) for line in listing.matching(table.lines, self.wanted)]
         drawn = [*listing.banner(self.reading, frame), *self.above(value, frame), Content(table.header), *lines]
@@ -159,17 +163,22 @@ class ListScreen(FindingScreen, Generic[T]):
             rows = [Content.assemble(text.OFF, "  No line holds this text. Esc shows all.")]
         section.note(self._place(len(shown)), beside_title=not self.frame().wide)
         section.show_rows(rows, quiet=(0,))
-        self.call_after_refresh(self._focus_selected)
+        self.call_after_refresh(self._settle, room)
 
     def _place(self, shown: int) -> str:
         if not self._lines or shown == len(self._lines):
             return ""
         return f"{self._top + 1} to {self._top + shown} of {len(self._lines)}"
 
-    def _focus_selected(self) -> None:
+    def _settle(self, room: int) -> None:
+        """Fill the room that the list has after all is laid out, and focus the line that is walked to."""
         if not self.is_mounted or self.is_asking or not self._lines:
             return
-        row: Row | None = self.query_one("#list", Section).row_at(1 + self._selected - self._top)
+        section = self.query_one("#list", Section)
+        if room != max(1, section.size.height - 1):
+            self.redraw()
+            return
+        row: Row | None = section.row_at(1 + self._selected - self._top)
         if row is not None and self.focused is not row:
             self.set_focus(row)
 

@@ -41,7 +41,7 @@ class TextPage(FindingScreen):
         super().__init__()
         self._heading = title
         self._lines = lines if callable(lines) else lambda: lines
-        self._follows = follows
+        self._can_follow = self._follows = follows
         self._secret = secret
 
     def body(self) -> ComposeResult:
@@ -59,13 +59,10 @@ class TextPage(FindingScreen):
     def draw(self) -> None:
         frame = self.frame()
         self.strip(text.ends(Content(self._heading), Content(text.clock(frame.now)), frame.width), alarming=False)
-        scroll = self.query_one("#scroll", VerticalScroll)
-        # A reader at the end of a log stays at its end.
-        at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
         lines = self._found()
         self.show_found(len(lines), len(self._lines()))
         self.query_one("#text", Block).show_lines(lines)
-        if self._follows and at_end:
+        if self._follows:
             self.call_after_refresh(self.action_edge, 1)
 
     @property
@@ -88,16 +85,19 @@ class TextPage(FindingScreen):
 
     def action_scroll(self, lines: int) -> None:
         """Move by lines."""
-        self.query_one("#scroll", VerticalScroll).scroll_relative(y=lines, animate=False)
+        scroll = self.query_one("#scroll", VerticalScroll)
+        # A reader of a log who came to its end stays there; who went up is left where they are.
+        self._follows = self._can_follow and scroll.scroll_offset.y + lines >= scroll.max_scroll_y
+        scroll.scroll_relative(y=lines, animate=False)
 
     def action_page(self, pages: int) -> None:
         """Move by pages."""
-        scroll = self.query_one("#scroll", VerticalScroll)
-        scroll.scroll_relative(y=pages * max(1, scroll.size.height - 1), animate=False)
+        self.action_scroll(pages * max(1, self.query_one("#scroll", VerticalScroll).size.height - 1))
 
     def action_edge(self, edge: int) -> None:
         """Move to the start or the end."""
         scroll = self.query_one("#scroll", VerticalScroll)
+        self._follows = self._can_follow and edge > 0
         scroll.scroll_to(y=scroll.max_scroll_y if edge > 0 else 0, animate=False)
 
 

@@ -161,7 +161,7 @@ class FakeDaemon:
         answer = self.answers.get((request.method, whole)) or self.answers.get((request.method, below))
         if answer is None:
             raise NotFound(detail=f"No answer was given for {request.method} {whole}.", remedy="Give the scene one.")
-        said = answer(request, await request.json() if request.can_read_body else None)
+        said = answer(request, await request.json() if request.body_exists else None)
         return web.Response(status=204) if said is None else web.json_response(to_plain(said))
 
     async def _post_cancel(self, request: web.Request) -> web.StreamResponse:

@@ -121,8 +121,8 @@ def passport(number: int, at: datetime, *, slot: str, rate: float, device: Devic
     on_gpu = device is Device.CUDA
     names = ("NVIDIA H200",) * 4 if on_gpu else ("CPU",)
     memory = tuple(
-        Figure(name="memory", subject=f"GPU {place}" if on_gpu else "CPU", unit="GB/s", value=4_100.0 if on_gpu else 9.0,
-               spread=0.01, samples=20)
+        Figure(name="memory", subject=f"GPU {place}" if on_gpu else "CPU", unit="GB/s",
+               value=4_100.0 if on_gpu else 9.0, spread=0.01, samples=20)
         for place in range(len(names))
     )  # fmt: skip
     engine = (
