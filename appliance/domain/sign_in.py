@@ -24,6 +24,7 @@ follows from it. `/etc/leeward/sign-in.toml`:
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,7 @@ from bundles.codec import CodecError, from_plain
 
 LONGEST_KEY_HOURS = 24
 MOST_GROUPS = 1_000
+_ATTRIBUTE = re.compile(r"\(([A-Za-z][A-Za-z0-9-]*)=\{\}\)")
 _FILE_REMEDY = "Correct the file (docs: sign-in.md); it is read again at each sign-in."
 
 
@@ -84,11 +86,20 @@ class LdapSettings:
         for text in (self.user_filter, self.group_filter):
             if text is not None and text.count("{}") != 1:
                 raise ValueError(f"filter {text!r} does not hold {{}} once")
+        if not _ATTRIBUTE.search(self.user_filter):
+            raise ValueError(f"filter {self.user_filter!r} does not hold an attribute like (uid={{}})")
 
     @property
     def host(self) -> str:
         """The directory's name, which its certificate must bear."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def account_attribute(self) -> str:
+        """The attribute that holds an account's name, as the filter has it."""
+        found = _ATTRIBUTE.search(self.user_filter)
+        assert found is not None  # noqa: S101  __post_init__ has looked
+        return found[1]
 
     @property
     def port(self) -> int:

@@ -110,28 +110,25 @@ class Attempts:
         self._lock = Lock()
         self._failed: dict[str, list[datetime]] = {}
 
-    def check(self, account: str, now: datetime) -> None:
-        """Raise SignInRefused where an account has failed too often. Nobody is asked then."""
+    def begin(self, account: str, now: datetime) -> None:
+        """Count a try before it is made, so that many at once are no way around it.
+
+        Raises SignInRefused where an account has failed too often, or there is no room to remember more.
+        """
         with self._lock:
             recent = [at for at in self._failed.get(account, ()) if now - at < ATTEMPTS_HOLD]
-            if recent:
-                self._failed[account] = recent
-            else:
-                self._failed.pop(account, None)
-        if len(recent) >= MOST_ATTEMPTS or len(self._failed) >= MOST_REMEMBERED:
-            raise SignInRefused(detail="Too many wrong passwords.", remedy=_LATER)
-
-    def failed(self, account: str, now: datetime) -> None:
-        """Remember a wrong password."""
-        with self._lock:
-            self._failed.setdefault(account, []).append(now)
+            if len(self._failed) >= MOST_REMEMBERED:
+                self._failed = {each: at for each, at in self._failed.items() if now - at[-1] < ATTEMPTS_HOLD}
+            if len(recent) >= MOST_ATTEMPTS or len(self._failed) >= MOST_REMEMBERED:
+                raise SignInRefused(detail="Too many wrong passwords.", remedy=_LATER)
+            self._failed[account] = [*recent, now]
 
     def forgive(self, account: str) -> None:
         """Forget the newest one: the directory could not say whether it was wrong."""
         with self._lock:
-            failed = self._failed.get(account)
-            if failed:
-                failed.pop()
+            rest = self._failed.pop(account, [])[:-1]
+            if rest:
+                self._failed[account] = rest
 
     def succeeded(self, account: str) -> None:
         """Forget wrong passwords."""

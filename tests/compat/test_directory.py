@@ -45,6 +45,25 @@ def test_a_person_with_the_right_password_comes_with_their_groups(settings: Ldap
     assert person == Person(method=SignInMethod.LDAP, account="jane", groups=(RESEARCH,))
 
 
+@pytest.mark.parametrize("spelling", ["jane", "JANE", " jane ", "jane  "])
+def test_however_it_is_spelt_one_person_is_one_account_with_one_lock(settings: LdapSettings, spelling: str) -> None:
+    told: list[str] = []
+
+    person = Directory(settings).person(spelling, PASSWORD, before=told.append)
+
+    assert person.account == "jane"
+    assert told == ["uid=jane,ou=people,dc=site"]
+
+
+def test_a_lock_is_held_before_the_password_is_tried(settings: LdapSettings) -> None:
+    def locked(_: str) -> None:
+        raise SignInRefused(detail="locked", remedy="wait")
+
+    for account in ("jane", "nobody"):
+        with pytest.raises(SignInRefused, match="locked"):
+            Directory(settings).person(account, PASSWORD, before=locked)
+
+
 def test_a_name_with_characters_of_a_filter_is_only_a_name(settings: LdapSettings) -> None:
     assert Directory(settings).person("john (temp)", PASSWORD).groups == ()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ _TIMEOUT_S = 5
 _LONGEST_ACCOUNT = 128
 _LONGEST_PASSWORD = 1_024
 _NOBODY = "cn=nobody-of-this-name"
+
+
+def _nothing(_: str) -> None: ...
 
 
 class _Tls(ldap3.Tls):  # type: ignore[misc]  # ldap3 has no types
@@ -48,8 +51,12 @@ class Directory:
     def __init__(self, settings: LdapSettings) -> None:
         self._settings = settings
 
-    def person(self, account: str, password: str) -> Person:
-        """Return who has this password. Raises SignInRefused, SignInUnavailable; both ways, nothing of it is kept."""
+    def person(self, account: str, password: str, *, before: Callable[[str], None] = _nothing) -> Person:
+        """Return who has this password; nothing of it is kept. Raises SignInRefused, SignInUnavailable.
+
+        `before` is told the entry's name before the password is tried, and may raise SignInRefused: a
+        directory knows one person by many spellings. Of nobody's entry it is told the account.
+        """
         if not 0 < len(account) <= _LONGEST_ACCOUNT or not account.isprintable():
             raise _refused("The account's name is empty, too long or not printable.")
         if not 0 < len(password) <= _LONGEST_PASSWORD or "\0" in password:
@@ -61,13 +68,14 @@ class Directory:
                 entry = self._entry(own, account)
                 # Also with no entry a bind is tried, so that the time it takes does not tell who exists.
                 name = entry["dn"] if entry else f"{_NOBODY},{self._settings.base}"
+                before(name.casefold() if entry else account)
                 with self._connected(name, password) as theirs:
                     if not theirs.bind() or entry is None:
                         raise _refused("The account or the password is wrong.")
                 groups = self._groups(own, entry)
         except LDAPException as error:
             raise _unavailable(f"{self._settings.url}: {type(error).__name__}: {error}") from error
-        return Person(method=SignInMethod.LDAP, account=account.casefold(), groups=groups)
+        return Person(method=SignInMethod.LDAP, account=self._account(entry), groups=groups)
 
     @contextmanager
     def _connected(self, name: str, password: str) -> Iterator[Any]:
@@ -110,11 +118,19 @@ class Directory:
     def _entry(self, own: Any, account: str) -> dict[str, Any] | None:  # noqa: ANN401  ldap3 has no types
         """Return the one entry of an account; two are as good as none."""
         wanted = self._settings.user_filter.replace("{}", escape_filter_chars(account))
-        found = self._search(own, wanted, [self._settings.group_attribute], most=2)
+        attributes = [self._settings.account_attribute, self._settings.group_attribute]
+        found = self._search(own, wanted, attributes, most=2)
         return found[0] if len(found) == 1 else None
 
+    def _account(self, entry: dict[str, Any]) -> str:
+        """Return the account's name as the directory writes it, not as it was typed."""
+        values = _values(entry, self._settings.account_attribute)
+        if not values:
+            raise _unavailable(f"{entry['dn']} has no {self._settings.account_attribute} that the node may read")
+        return values[0].casefold()
+
     def _groups(self, own: Any, entry: dict[str, Any]) -> tuple[str, ...]:  # noqa: ANN401  ldap3 has no types
-        groups = [str(name) for name in entry["attributes"].get(self._settings.group_attribute, [])]
+        groups = _values(entry, self._settings.group_attribute)
         if self._settings.group_filter is not None:
             wanted = self._settings.group_filter.replace("{}", escape_filter_chars(entry["dn"]))
             groups += [str(each["dn"]) for each in self._search(own, wanted, [], most=MOST_GROUPS)]
@@ -140,6 +156,14 @@ class Directory:
         if own.result["description"] not in {"success", "sizeLimitExceeded", "noSuchObject"}:
             raise _unavailable(f"the search was refused: {own.result['description']}")
         return [each for each in own.response or [] if each["type"] == "searchResEntry"]
+
+
+def _values(entry: dict[str, Any], attribute: str) -> list[str]:
+    """Return an attribute's values; names of attributes have no case (RFC 4512, section 2.5)."""
+    for name, values in entry["attributes"].items():
+        if name.casefold() == attribute.casefold():
+            return [str(value) for value in (values if isinstance(values, list) else [values])]
+    return []
 
 
 def _refused(detail: str) -> SignInRefused:

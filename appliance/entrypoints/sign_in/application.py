@@ -70,15 +70,20 @@ class Doorkeeper:
             return self._tokens.read(body.token, now)
         if self._directory is None or body.account is None or body.password is None:
             raise _no_such_way("passwords")
-        name = body.account.casefold()
-        self._attempts.check(name, now)
-        self._attempts.failed(name, now)  # counted before, so that many at once are no way around it
+        tried: list[str] = []
+
+        def before(name: str) -> None:
+            self._attempts.begin(name, now)
+            tried.append(name)
+
         try:
-            person = self._directory.person(body.account, body.password)
+            person = self._directory.person(body.account, body.password, before=before)
         except SignInUnavailable:
-            self._attempts.forgive(name)
+            for name in tried:
+                self._attempts.forgive(name)
             raise
-        self._attempts.succeeded(name)
+        for name in tried:
+            self._attempts.succeeded(name)
         return person
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import click.testing
@@ -70,7 +71,8 @@ async def test_nonces_are_handed_out_one_by_one() -> None:
 async def test_the_directory_is_not_asked_after_five_wrong_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def refuse(_: object, account: str, password: str) -> None:
+    def refuse(_: object, account: str, password: str, *, before: Callable[[str], None]) -> None:
+        before(f"uid={account.casefold()},dc=site")
         asked.append(account + password)
         raise SignInRefused(detail="no", remedy="no")
 
@@ -85,7 +87,8 @@ async def test_the_directory_is_not_asked_after_five_wrong_passwords(monkeypatch
 
 
 async def test_a_directory_that_is_away_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(_: object, account: str, _password: str, *, before: Callable[[str], None]) -> None:
+        before(account)
         raise SignInUnavailable(detail="away", remedy="wait")
 
     monkeypatch.setattr("appliance.adapters.sign_in.Directory.person", fail)

@@ -90,22 +90,32 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_guessing_ends_after_five_wrong_passwords_for_a_quarter_of_an_hour() -> None:
     attempts = Attempts()
     for second in range(5):
-        attempts.check("jane", NOW)
-        attempts.failed("jane", NOW + timedelta(seconds=second))
+        attempts.begin("jane", NOW + timedelta(seconds=second))
 
     with pytest.raises(SignInRefused, match="Too many"):
-        attempts.check("jane", NOW + timedelta(minutes=14))
-    attempts.check("john", NOW)
-    attempts.check("jane", NOW + timedelta(minutes=16))
+        attempts.begin("jane", NOW + timedelta(minutes=14))
+    attempts.begin("john", NOW)
+    attempts.begin("jane", NOW + timedelta(minutes=16))
 
 
 def test_what_the_directory_could_not_answer_and_what_was_right_do_not_count() -> None:
     attempts = Attempts()
     for _ in range(9):
-        attempts.failed("jane", NOW)
+        attempts.begin("jane", NOW)
         attempts.forgive("jane")
-    for _ in range(4):
-        attempts.failed("jane", NOW)
+    for _ in range(5):
+        attempts.begin("jane", NOW)
     attempts.succeeded("jane")
 
-    attempts.check("jane", NOW)
+    attempts.begin("jane", NOW)
+
+
+def test_guessing_at_many_names_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.services.sign_in.MOST_REMEMBERED", 3)
+    attempts = Attempts()
+    for name in "abc":
+        attempts.begin(name, NOW)
+
+    with pytest.raises(SignInRefused):
+        attempts.begin("d", NOW)
+    attempts.begin("d", NOW + timedelta(minutes=16))
