@@ -138,26 +138,20 @@ def test_a_device_that_computes_wrong_fails_the_acceptance(node: TwinNode) -> No
 
 
 def test_an_acceptance_that_a_stop_of_the_daemon_cut_goes_on_and_ends_with_one_passport(node: TwinNode) -> None:
-    def wait(is_canceled: IsCanceled) -> None:
-        until(is_canceled)
-        raise BurnInFailed(detail="killed", remedy="None.")
-
     assert isinstance(node.burn_in, TwinBurnIn)
     with node.daemon() as management:
         install(management, node)
-        node.burn_in.before = wait
-        begun = management.operations.start(OperationRequest(kind=OperationKind.ACCEPTANCE, parameters={}), ACTOR)
-        until(lambda: node.burn_in.engine_while_it_ran != [])  # type: ignore[union-attr]  the twin from above
+        begun = caught_in_the_burn_in(management, node.burn_in, OperationKind.ACCEPTANCE)
     assert node.units.active_state(ENGINE) == "active"
 
     node.burn_in.before = lambda _: None
     with node.daemon() as management:
         management.operations.resume()
         assert management.operations.join(30)
-        view = management.operations.view(begun.id)
+        view = management.operations.view(begun)
 
         assert (view.state, view.step(StepName.MEASURE).state.value) == (OperationState.SUCCEEDED, "succeeded")
-        assert [found.passport.id for found in management.passports.views()] == [begun.id]
+        assert [found.passport.id for found in management.passports.views()] == [begun]
 
 
 @pytest.mark.parametrize("begun", [0, 1, 2, 3], ids=["asked", "announced", "stopped", "start begun"])
@@ -201,6 +195,21 @@ def test_an_engine_that_a_person_had_stopped_is_not_started_by_a_canceled_accept
 
         assert management.operations.view(operation_id).state is OperationState.CANCELED
         assert node.units.active_state(ENGINE) == "inactive"
+
+
+def caught_in_the_burn_in(
+    management: Management, burn_in: TwinBurnIn, kind: OperationKind, **parameters: str
+) -> OperationId:
+    """Start an operation and come back while its burn-in works; that ends when the operation is to stop."""
+
+    def wait(is_canceled: IsCanceled) -> None:
+        until(is_canceled)
+        raise Canceled(detail="asked", remedy="None.")
+
+    burn_in.before = wait
+    begun = management.operations.start(OperationRequest(kind=kind, parameters=parameters), ACTOR)
+    until(lambda: burn_in.engine_while_it_ran != [])
+    return begun.id
 
 
 def left_by_a_kill(management: Management, *journal: Event) -> OperationId:
@@ -250,21 +259,14 @@ def test_an_upgrade_is_measured_where_the_site_asks_for_it_and_compared_with_the
 
 
 def test_a_measured_upgrade_that_is_canceled_in_the_burn_in_gives_the_engine_back(node: TwinNode) -> None:
-    def wait(is_canceled: IsCanceled) -> None:
-        until(is_canceled)
-        raise Canceled(detail="asked", remedy="None.")
-
     assert isinstance(node.burn_in, TwinBurnIn)
     with node.daemon() as management:
         install(management, node)
-        node.burn_in.before = wait
-        request = OperationRequest(kind=OperationKind.PROVISION, parameters={"acceptance": "true"})
-        begun = management.operations.start(request, ACTOR)
-        until(lambda: node.burn_in.engine_while_it_ran != [])  # type: ignore[union-attr]  the twin from above
-        management.operations.cancel(begun.id, ACTOR)
+        begun = caught_in_the_burn_in(management, node.burn_in, OperationKind.PROVISION, acceptance="true")
+        management.operations.cancel(begun, ACTOR)
         assert management.operations.join(30)
 
-        assert management.operations.view(begun.id).state is OperationState.CANCELED
+        assert management.operations.view(begun).state is OperationState.CANCELED
         assert node.units.active_state(ENGINE) == "active"
         assert management.passports.views() == ()
 
