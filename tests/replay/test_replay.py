@@ -43,6 +43,8 @@ def test_redacted_facts_name_no_machine_and_no_address() -> None:
             "hostname": "llm01.secret.example",
             "default_routes": ["0.0.0.0/0 via 10.20.30.40 dev eno1", "::/0 dev ppp0"],
             "nameservers": ["10.20.30.53", "9.9.9.9"],
+            "management_networks": ["10.20.30.0/24"],
+            "ssh_clients_outside": ["10.20.30.7"],
         },
         NodeFacts,
     )
