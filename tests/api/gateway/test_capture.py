@@ -104,17 +104,22 @@ async def test_a_caller_who_leaves_and_a_refusal_are_told_apart(gateway: Running
 
 
 async def test_without_an_order_or_after_its_end_nothing_is_kept(
-    tmp_path: Path, ledger: Ledger, engine: FakeEngine, orders: CaptureOrderFile
+    tmp_path: Path,
+    ledger: Ledger,
+    engine: FakeEngine,
+    orders: CaptureOrderFile,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("appliance.entrypoints.gateway.application.TICK_S", 0.02)
     assert engine.generated == 0
     async with gateway_of(ledger, tmp_path, capture_order=tmp_path / "capture.json") as gateway:
         await ask(gateway, stream=True)
         for content in (order(lasts=-timedelta(seconds=1)), None):
             orders.write(content)
-            await asyncio.sleep(1.3)
+            await asyncio.sleep(0.3)
             await ask(gateway, stream=True)
         (tmp_path / "capture.json").write_text("{")
-        await asyncio.sleep(1.3)
+        await asyncio.sleep(0.3)
         await ask(gateway, stream=True)
 
     assert not ledger.path.with_name("captured").exists()
