@@ -54,9 +54,10 @@ How to check the audit log
 
 How to read usage
   An empty cell is unknown, not zero. `cached_tokens` and `image_tokens` are part of `prompt_tokens`,
-  `reasoning_tokens` part of `completion_tokens`: do not add them. `settled` rows have the engine's own final counts, `partial` rows the
-  last known ones, `abandoned` rows belong to a gateway that was killed; `admitted` rows were in flight. In CSV
-  a text that begins like a formula has an apostrophe in front; the JSON lines have it as it was.
+  `reasoning_tokens` part of `completion_tokens`: do not add them. `settled` rows have the engine's own final
+  counts, `partial` rows the last known ones, `abandoned` rows belong to a gateway that was killed; `admitted`
+  rows were in flight. In CSV a text that begins like a formula has an apostrophe in front; the JSON lines have
+  it as it was.
   No prompt and no answer is stored anywhere on the node.
 """
 
