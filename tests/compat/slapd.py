@@ -115,7 +115,10 @@ def unpacked() -> Path:
     if (BUILD / "done").exists():
         return BUILD
     BUILD.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=BUILD, check=True, capture_output=True)
+    fetch = ["apt-get", "download", "-qq", *PACKAGES]
+    if subprocess.run(fetch, cwd=BUILD, check=False, capture_output=True).returncode != 0:  # the lists are old or away
+        subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+        subprocess.run(fetch, cwd=BUILD, check=True, capture_output=True)
     for package in BUILD.glob("*.deb"):
         subprocess.run(["dpkg", "-x", str(package), str(BUILD)], check=True)
     (BUILD / "done").touch()
