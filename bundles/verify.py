@@ -116,8 +116,10 @@ class CheckedFile:
     def take(self, leaf: int, view: memoryview) -> None:
         """Read a leaf, hand it to `write`, and hash it; on return what was written last is right.
 
-        Writing comes before hashing so that whoever is killed has at most one leaf of a file to read
-        again. Raises ContentMismatch, MediaMissing, VolumesMissing, and what `write` raises.
+        Writing comes before hashing, and a write past the page cache ends even where its process is killed;
+        so who is killed has to read again only what lay between its reading and its writing: rarely more
+        than one leaf of a file, never more than one a thread. Raises ContentMismatch, MediaMissing,
+        VolumesMissing, and what `write` raises.
         """
         if self.write is None and self._is_right_in_pieces(leaf, view):
             return

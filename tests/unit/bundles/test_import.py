@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from bundles.errors import (
 )
 from bundles.keys import Keyring
 from bundles.layout import open_bundle, peek
-from bundles.release import LEAF_BYTES
+from bundles.release import LEAF_BYTES, FileEntry
 from bundles.verify import import_release, verify_content
 from tests.support.small_bundles import NOW, blank_release, tree, write_bundle
 from tests.unit.bundles.site import Site, blob_of, canonical, flip_bit, replace_by_fifo, replace_by_link, resign
@@ -459,3 +461,33 @@ def test_the_first_error_stops_the_other_files() -> None:
 
     with pytest.raises(ContentMismatch):
         transfer.each(range(100), work, meter)
+
+
+@dataclass
+class TwinWork:
+    """Two leaves that must be under way together."""
+
+    entry: FileEntry
+    order: list[str]
+    together: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=10))
+
+    def begin(self, _opened: ExitStack) -> None:
+        self.order.append(f"begin {self.entry.path}")
+
+    def take(self, _leaf: int, _view: memoryview) -> None:
+        self.together.wait()
+
+    def finish(self) -> None:
+        self.order.append(f"finish {self.entry.path}")
+
+
+def test_two_threads_help_each_other_with_one_file_instead_of_reading_two() -> None:
+    order: list[str] = []
+    leaves = ("0" * 64, "1" * 64)
+    files = [FileEntry(path=path, size_bytes=LEAF_BYTES + 1, sha256="2" * 64, leaves=leaves) for path in "ab"]
+    meter = transfer.Meter(total=0, progress=transfer.silent, is_canceled=transfer.never)
+
+    transfer.share([TwinWork(entry, order) for entry in files], meter, threads=2)
+
+    assert sorted(order) == ["begin a", "begin b", "finish a", "finish b"]
+    assert order[0] == "begin a"
