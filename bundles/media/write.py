@@ -1,10 +1,11 @@
 """Write a volume: to a folder, or straight onto a mounted stick.
 
-A volume is complete in itself: all metadata, the manifest, `bootstrap`, a text for people, and its
-share of the content. Every file is written under `NAME.partial`, made durable and renamed;
-`volume/header.json` comes last. So a volume that was cut off by a power failure lacks its header,
-says in READ-ME-FIRST.txt that it is unfinished, and is gone on with at the first file that is not
-whole. Content is checked against the manifest while it is copied: a damaged bundle is not spread.
+A volume is complete in itself: all metadata, the manifest, `bootstrap`, a text for people, the custody
+receipts that lie on the bundle, and its share of the content. Every file is written under
+`NAME.partial`, made durable and renamed; `volume/header.json` comes last. So a volume that was cut off
+by a power failure lacks its header, says in READ-ME-FIRST.txt that it is unfinished, and is gone on
+with at the first file that is not whole. Content is checked against the manifest while it is copied: a
+damaged bundle is not spread.
 Nothing is removed or replaced that this volume's own writing did not make.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 from bundles.blobs import Blobs, damaged
 from bundles.digest import sha256_hex
 from bundles.errors import ContentMismatch, LeewardError, OutputOccupied, StoreFull, StoreUnusable, VolumeForeign
-from bundles.layout import BLOBS, FOLDERS, METADATA, TARGETS, VOLUME, Bundle, read_at, read_regular
+from bundles.layout import BLOBS, FOLDERS, METADATA, RECEIPTS, TARGETS, VOLUME, Bundle, read_at, read_regular
 from bundles.media.header import (
     HEADER,
     MAX_HEADER_BYTES,
@@ -34,6 +35,7 @@ from bundles.media.header import (
 )
 from bundles.media.parity import Combination, coefficient
 from bundles.media.plan import FILE_SLACK_BYTES, Leaf, Piece, Place, Plan, cell_bytes
+from bundles.media.receipts import receipts_on
 from bundles.release import MAX_RELEASE_BYTES, Release
 from bundles.transfer import Meter, fsync_folder, write_from
 
@@ -92,7 +94,7 @@ class VolumeWriter:
         """Write a data or repair volume, or end one that was cut off; a whole one is left alone.
 
         Raises VolumeForeign or OutputOccupied where something else is there, StoreFull,
-        StoreUnusable, ContentMismatch and MediaMissing for the bundle, Canceled.
+        StoreUnusable, ContentMismatch, MediaMissing and ReceiptInvalid for the bundle, Canceled.
         """
         with self._volume() as whole:
             if whole:
@@ -126,7 +128,7 @@ class VolumeWriter:
     def _claim(self) -> VolumeHeader | None:
         """Look what is in the folder. Raises VolumeForeign, OutputOccupied."""
         self.out.mkdir(parents=True, exist_ok=True)
-        linked = [name for name in (*FOLDERS, VOLUME) if (self.out / name).is_symlink()]
+        linked = [name for name in (*FOLDERS, VOLUME, RECEIPTS) if (self.out / name).is_symlink()]
         if linked:
             raise OutputOccupied(
                 detail=f"on {self.out}, {', '.join(linked)} is a link that leads elsewhere",
@@ -163,6 +165,14 @@ class VolumeWriter:
         self._check_room(sum(len(content) for _, content in common), len(common))
         for path, content in common:
             self._place(Path(path), content)
+        self._take_receipts()
+
+    def _take_receipts(self) -> None:
+        """Let the receipts of the bundle travel along; those that are on the volume already stay."""
+        for name, content in receipts_on(self.source.bundle):
+            (self.out / RECEIPTS).mkdir(exist_ok=True)
+            if not os.path.lexists(self.out / RECEIPTS / name):
+                self._place(Path(RECEIPTS, name), content)
 
     def _check_room(self, common_bytes: int, common_files: int) -> None:
         folder = VOLUME if self.header.kind is VolumeKind.PARITY else BLOBS

@@ -25,9 +25,10 @@ from bundles.keys import Keyring
 from bundles.media.header import header_to_bytes, volume_label
 from bundles.media.opening import open_media
 from bundles.media.plan import LEAVES_PER_PART, Leaf, Piece, plan, plan_for, runs
+from bundles.media.receipts import Act, ReceiptFolder
 from bundles.media.split import Layout, lay_out, write_volume
 from bundles.release import LEAF_BYTES, PART_BYTES, FileEntry
-from tests.support.small_bundles import tree, write_bundle
+from tests.support.small_bundles import NOW, tree, write_bundle
 from tests.unit.bundles.site import flip_bit
 from tests.unit.media.conftest import VOLUME_BYTES
 from tests.unit.media.reading import copied
@@ -289,3 +290,34 @@ def test_a_stick_whose_folder_leads_elsewhere_is_not_written_to(folder: str, lay
     assert folder in caught.value.detail
     assert list(elsewhere.iterdir()) == []
     assert [path.name for path in stick.iterdir()] == [folder]
+
+
+def test_the_receipts_of_a_bundle_travel_on_every_volume_and_replace_none(tmp_path: Path, keyring: Keyring) -> None:
+    medium = write_bundle(tmp_path / "bundle", keyring, files=tree()).folder
+    chain = ReceiptFolder(medium / "receipts")
+    chain.add(keyring, Act.BUILD, release="ab" * 32, by="Ada", place="", at=NOW)
+    made = lay_out(open_media([medium]), volume_bytes=VOLUME_BYTES, parity=1)
+    others = tmp_path / "volume-2/receipts/001-build.receipt.json"
+    others.parent.mkdir(parents=True)
+    others.write_bytes(b"was here before")
+
+    for header in made.headers:
+        write_volume(made, header, tmp_path / f"volume-{header.number}")
+
+    assert len(made.headers) == 2
+    assert (tmp_path / "volume-1/receipts/001-build.receipt.json").read_bytes() == chain.content(chain.names()[0])
+    assert others.read_bytes() == b"was here before"
+
+
+def test_receipts_are_written_through_no_link(tmp_path: Path, keyring: Keyring) -> None:
+    medium = write_bundle(tmp_path / "bundle", keyring, files=tree()).folder
+    ReceiptFolder(medium / "receipts").add(keyring, Act.BUILD, release="ab" * 32, by="Ada", place="", at=NOW)
+    made = lay_out(open_media([medium]), volume_bytes=VOLUME_BYTES)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick/receipts").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OutputOccupied, match="receipts is a link"):
+        write_volume(made, made.headers[0], tmp_path / "stick")
+
+    assert not list((tmp_path / "elsewhere").iterdir())
