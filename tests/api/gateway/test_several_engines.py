@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -344,3 +346,54 @@ async def test_health_is_good_while_one_engine_lives(site: Site) -> None:
         none_left = await http.get("/healthz")
 
     assert (one_left.status_code, none_left.status_code) == (200, 503)
+
+
+async def disturb(site: Site, dice: random.Random) -> None:
+    """Let engines lose requests, go, come back, be drained and undrained, in a seeded order, for a while."""
+    site.drained.mkdir()
+    for _ in range(40):
+        name = dice.choice(("one", "two"))
+        engine = site.one if name == "one" else site.two
+        act = dice.choice(("lose", "heal", "restart", "drain", "undrain"))
+        if act in {"lose", "heal"}:
+            engine.script.lose_after = 2 if act == "lose" else None
+        elif act == "restart":
+            await engine.stop()
+            await asyncio.sleep(0.03)
+            await engine.start(site.folder / f"{name}.sock")
+        elif act == "drain":
+            (site.drained / name).touch()
+        else:
+            (site.drained / name).unlink(missing_ok=True)
+        await asyncio.sleep(0.02)
+
+
+async def test_whatever_engines_do_no_request_reaches_two_and_every_token_is_recorded(site: Site) -> None:
+    dice = random.Random(26)  # noqa: S311  a seeded sequence
+    for engine in (site.one, site.two):
+        engine.script.gap_s = 0.005
+    async with site.gateway.http() as http:
+
+        async def ask(number: int) -> int:
+            await asyncio.sleep(number * 0.012)
+            return (await http.post(CHAT, json=asking(str(number), stream=number % 2 == 0), timeout=30)).status_code
+
+        disturbing = asyncio.create_task(disturb(site, dice))
+        statuses = Counter(await asyncio.gather(*(ask(number) for number in range(120))))
+        await disturbing
+
+    records = {record.request_id: record for record in site.gateway.ledger.records()}
+    seen = [one for engine in (site.one, site.two) for one in engine.seen]
+    assert len(records) == 120
+    assert max(Counter(one.request_id for one in seen).values()) == 1
+    assert set(statuses) <= {200, 502, 503}
+    assert statuses[200] > 40
+    for record in records.values():
+        mine = [one for one in seen if one.request_id == record.request_id]
+        assert record.state is not UsageState.ADMITTED
+        if record.outcome == UsageOutcome.COMPLETED:
+            assert record.usage.completion_tokens == mine[0].generated
+        if record.http_status == 503:
+            assert mine == []
+    assert await site.metric("leeward_requests_in_flight") == 0
+    assert await site.metric("leeward_engine_in_flight") == 0
