@@ -45,9 +45,10 @@ class Glyphs:
 
 
 GLYPHS = {
+    # A block would read as its opposite in a row that is shown in reverse; the lines do not.
     # The ramp ends below the full block, so that stacked rows never merge.
     Profile.RICH: Glyphs(ramp="▁▂▃▄▅▆▇", filled="━", empty="─", done="✓", now="▶", ahead="·", degree="°C"),
-    Profile.VT: Glyphs(ramp="_.-=+*%#", filled="█", empty="░", done="*", now=">", ahead=".", degree="°C"),
+    Profile.VT: Glyphs(ramp="_.-=+*%#", filled="═", empty="─", done="*", now=">", ahead=".", degree="°C"),
     Profile.SERIAL: Glyphs(ramp="_.-=+*%#", filled="#", empty=".", done="*", now=">", ahead=".", degree="C"),
     Profile.NONE: Glyphs(ramp="_.-=+*%#", filled="#", empty=".", done="*", now=">", ahead=".", degree="C"),
 }

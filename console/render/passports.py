@@ -16,7 +16,7 @@ from console.render.listing import Line, Table
 
 
 def table(views: tuple[PassportView, ...], marked: Collection[str], frame: Frame) -> Table:
-    """Draw one line a passport, newest first; the two that are marked have a sign and a word."""
+    """Draw one line a passport, newest first; the two that are marked say so."""
     shares = f"{'measured of predicted':<36}" if frame.wide else ""
     header = f"     {'measured':<18}{'release':<14}{'devices':<17}{shares}verdict"
     lines = tuple(_line(view, frame, is_marked=view.passport.id in marked) for view in views)
@@ -51,7 +51,7 @@ def _line(view: PassportView, frame: Frame, *, is_marked: bool) -> Line:
     passport = view.passport
     on_cpu = passport.burn_in.device is Device.CPU
     state = text.OFF if on_cpu else text.OK
-    verdict = "first of its kind" if view.baseline is None else "nothing worse"
+    verdict = "the first" if view.baseline is None else "nothing worse"
     if passport.burn_in.wrong:
         state, verdict = text.FAIL, f"computes wrong: {', '.join(passport.burn_in.wrong)}"
     elif view.drops or passport.below_band:
@@ -62,7 +62,7 @@ def _line(view: PassportView, frame: Frame, *, is_marked: bool) -> Line:
     devices = ", ".join(f"{count} {name}" for name, count in Counter(passport.burn_in.devices).items())
     shares = f"{text.fit(_share(passport), 35)} " if frame.wide else ""
     rest = Content.assemble(
-        f"{'>' if is_marked else ' '}{passport.measured_at:%Y-%m-%d %H:%MZ} {text.fit(passport.slot, 13)} ",
+        f" {passport.measured_at:%Y-%m-%d %H:%MZ} {text.fit(passport.slot, 13)} ",
         f"{text.fit(devices, 16)} {shares}",
         ("marked " if is_marked else "", "bold $primary"),
         (f"{notice} " if notice else "", "bold reverse"),

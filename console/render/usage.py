@@ -82,7 +82,7 @@ def table(value: MonthOfUse, by: UsageDimension, frame: Frame) -> Table:
         sums = tuple(sorted(sums, key=_tokens, reverse=True))
     most = max((_tokens(one) for one in sums), default=0)
     prices = _prices(value.costs, by)
-    name_width, bar_width = (28, 34) if frame.wide else (18, 16)
+    name_width, bar_width = (24, 44) if frame.wide else (18, 16)
     header = f"{NAMES[by].capitalize():<{name_width}} {'tokens':<{bar_width}} {'':>9}{'requests':>10}{'unsettled':>11}"
     header += f"{'list price':>13}" if by is not UsageDimension.DAY else ""
     lines = tuple(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -35,9 +36,10 @@ class FormPage(ConsoleScreen):
     """Fields, one below the other; Enter on the last one acts, Esc leaves all as it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "act", "Next", key_display="Enter"),
-        Binding("tab", "app.focus_next", "Next field", key_display="Tab"),
-        Binding("escape", "app.back", "Back", key_display="Esc"),
+        # Priority: what is typed ahead on a slow line must reach the field that Enter has opened.
+        Binding("enter", "next", "Next", key_display="Enter", priority=True),
+        Binding("tab", "app.focus_next", "Next field", key_display="Tab", priority=True),
+        Binding("escape", "app.back", "Back", key_display="Esc", priority=True),
     ]
 
     def __init__(self, title: str, about: Sequence[str], fields: Sequence[Field], submit: Submit) -> None:
@@ -60,7 +62,7 @@ class FormPage(ConsoleScreen):
         super().on_mount()
         for field in self.query(Input):
             field.cursor_blink = False  # a blinking cursor sends bytes for as long as nobody types
-        self.query(Input).first().focus()
+        self.set_focus(self._inputs[0])
 
     def shown_keys(self) -> list[tuple[str, str]]:
         """Return the keys that a field does not take."""
@@ -80,18 +82,30 @@ class FormPage(ConsoleScreen):
     def open_help(self) -> None:
         """Stay, for the same reason."""
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        fields = list(self.query(Input))
-        place = fields.index(event.input)
+    @property
+    def _inputs(self) -> list[Input]:
+        return list(self.query(Input))
+
+    def action_next(self) -> None:
+        """Go to the next field; on the last one, act."""
+        fields = self._inputs
+        place = fields.index(self.focused) if isinstance(self.focused, Input) else -1
         if place + 1 < len(fields):
-            fields[place + 1].focus()
+            self.set_focus(fields[place + 1])
         else:
-            self.action_act()
+            self._act()
+
+    async def _all_typed(self) -> None:
+        """Wait until every field has taken the keys that were pressed for it."""
+        done = [asyncio.Event() for _ in self._inputs]
+        for field, event in zip(self._inputs, done, strict=True):
+            field.call_later(event.set)
+        await asyncio.gather(*(event.wait() for event in done))
 
     @work(exclusive=True)
-    async def action_act(self) -> None:
+    async def _act(self) -> None:
         """Act, and go back where that went well."""
+        await self._all_typed()
         values = {field.name: self.query_one(f"#field-{field.name}", Input).value.strip() for field in self._fields}
         try:
             outcome = await self._submit(values)

@@ -95,7 +95,7 @@ async def test_screens_on_a_vt100_at_9600_baud_are_as_recorded_in_little_ascii_w
 
 async def test_usage_of_a_day_without_a_record_is_zero_and_of_unknown_tokens_is_told(on_stage: Stage) -> None:
     async with opened(await on_stage("warn"), "3", "2026-11-22 Sun", size=(120, 36)) as (app, pilot):
-        assert row(app, "| 2026-11-22 Sun").split("|")[1].split()[2:] == ["." * 34, "0", "0", "0"]
+        assert row(app, "| 2026-11-22 Sun").split("|")[1].split()[2:] == ["." * 44, "0", "0", "0"]
         assert "3 requests have unknown tokens; they are in no sum below." in seen(app)
         assert "2 unsettled" in seen(app)
 
@@ -337,3 +337,24 @@ async def test_a_thousand_keys_are_walked_to_their_end(on_stage: Stage) -> None:
         await shows(pilot, app, "many-0990")
 
         assert len(app.screen.query("#list .row")) < 30
+
+
+async def test_what_is_typed_ahead_on_a_slow_line_reaches_its_field(on_stage: Stage) -> None:
+    daemon = await on_stage("warn")
+
+    def type_ahead() -> str:
+        with painted(daemon.socket, (NARROW, VT100), "GPU 2 is hot") as terminal:
+            terminal.type("4")
+            terminal.until("nightly-batch")
+            terminal.type("n")
+            terminal.until("NEW KEY")
+            terminal.type("\rchat ui\rm.roy\r\r30\r")
+            terminal.until(records.SECRET)
+            return terminal.text()
+
+    await asyncio.to_thread(type_ahead)
+
+    ((_, body),) = changes(daemon)
+    assert isinstance(body, dict)
+    assert (body["team"], body["name"], body["holder"]) == ("etl", "chat ui", "m.roy")
+    assert body["expires_at"] == (NOW + timedelta(days=30)).isoformat()
