@@ -20,6 +20,8 @@ from appliance.ports import AuditLog, Clock
 from appliance.services.keys import Keys
 
 MOST_REMEMBERED: Final = 100_000
+MOST_KEYS: Final = 20
+"""How many keys that are still good one person may have from signing in."""
 NONCE_HOLDS: Final = timedelta(minutes=10)
 MOST_ATTEMPTS: Final = 5
 ATTEMPTS_HOLD: Final = timedelta(minutes=15)
@@ -42,8 +44,10 @@ class SignIns:
         """
         settings, method = self._settings(), person.method.value
         actor = Actor(name=f"{method}:{person.account}", uid=uid)
+        name = f"sign-in by {method}"
         try:
             chosen = settings.team_of(person, team)
+            self._bound(person, name)
         except SignInRefused as refused:
             details = {"code": refused.code, "wanted": team or "", "groups": str(len(person.groups))}
             self._audit.append(
@@ -55,7 +59,17 @@ class SignIns:
             holder_kind=HolderKind.PERSON,
             expires_at=self._clock.now() + timedelta(hours=settings.key_hours),
         )
-        return self._keys.create(name=f"sign-in by {method}", team=chosen, actor=actor, terms=terms)
+        return self._keys.create(name=name, team=chosen, actor=actor, terms=terms)
+
+    def _bound(self, person: Person, name: str) -> None:
+        """Raise SignInRefused for a person with too many keys of this kind that are still good."""
+        now = self._clock.now()
+        held = sum(key.holder == person.account and key.name == name and key.is_valid(now) for key in self._keys.list())
+        if held >= MOST_KEYS:
+            raise SignInRefused(
+                detail=f"{person.account} has {held} keys from signing in already.",
+                remedy="Use one of these, wait for their end, or ask the node's administrator to revoke some.",
+            )
 
 
 class Once:
