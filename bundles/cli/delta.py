@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from bundles.errors import InventoryInvalid
 
 if TYPE_CHECKING:
     from bundles.delta.inventory import SignedInventory
+    from bundles.delta.write import SectionWorth
 
 DATA = Path("/var/lib/leeward")
 
@@ -107,15 +109,7 @@ def delta_command(
         progress=voice.progress,
     )
     voice.end_progress()
-    for one in report.sections:
-        share = 100 * one.carried_bytes / one.size_bytes if one.size_bytes else 0.0
-        voice.say(
-            f"  {one.name:<24} {one.carried_bytes:>18,} of {one.size_bytes:>18,} bytes travel ({share:5.1f} %)",
-            "section",
-            name=one.name,
-            size_bytes=one.size_bytes,
-            carried_bytes=one.carried_bytes,
-        )
+    tell_worth(voice, report.sections)
     voice.say(
         f"{report.release.name} {report.release.version}, epoch {report.release.epoch}, for {known.inventory.node}: "
         f"{report.carried_bytes:,} of {report.release.size_bytes:,} bytes, in {report.folder}",
@@ -125,6 +119,19 @@ def delta_command(
         release_bytes=report.release.size_bytes,
         size_bytes=report.size_bytes,
     )
+
+
+def tell_worth(voice: Voice, sections: Iterable[SectionWorth]) -> None:
+    """Say what travels of each section of a release."""
+    for one in sections:
+        share = 100 * one.carried_bytes / one.size_bytes if one.size_bytes else 0.0
+        voice.say(
+            f"  {one.name:<24} {one.carried_bytes:>18,} of {one.size_bytes:>18,} bytes travel ({share:5.1f} %)",
+            "section",
+            name=one.name,
+            size_bytes=one.size_bytes,
+            carried_bytes=one.carried_bytes,
+        )
 
 
 def _inventory(path: Path, site_root: Path | None) -> SignedInventory:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundles.cli.delta import tell_worth
 from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, grouped, secrets, speaking
 
 
@@ -14,23 +15,27 @@ from bundles.cli.voice import FILE, FOLDER, SECRETS, Voice, grouped, secrets, sp
 @click.option("--out", required=True, type=FOLDER, help="New folder, or one with a bundle to replace.")
 @click.option("--keys", "keys_folder", required=True, type=FOLDER, help="The publisher's keyring.")
 @click.option("--cache", type=FOLDER, help="Where downloads stay.  [default: ~/.cache/leeward]")
+@click.option("--since", type=FOLDER, help="An earlier bundle: tell what a delta from it would be worth.")
 @click.option("--unsigned", is_flag=True, help="Let release signers sign: `leeward bundle sign`, then `seal`.")
 @SECRETS
 @speaking
 def build_command(
     voice: Voice,
     recipe: Path,
+    *,
     out: Path,
     keys_folder: Path,
     cache: Path | None,
-    *,
+    since: Path | None,
     unsigned: bool,
     secret_descriptor: int | None,
 ) -> None:
     """Build the bundle of RECIPE. Needs a network where its sources do."""
     from bundles.build import build  # noqa: PLC0415  keeps `inspect` quick
     from bundles.keys import Keyring  # noqa: PLC0415  the same
+    from bundles.layout import Bundle, open_bundle, peek  # noqa: PLC0415  the same
 
+    base = None if since is None else open_bundle(since)
     report = build(
         recipe,
         out=out,
@@ -51,6 +56,13 @@ def build_command(
         size_bytes=report.size_bytes,
         slot=report.release.slot,
     )
+    if base is not None:
+        from bundles.delta.worth import worth  # noqa: PLC0415  the same
+
+        found, before = worth(Bundle(report.folder), base, progress=voice.progress), peek(base)
+        voice.end_progress()
+        voice.say(f"As a delta for a site that holds {before.name} {before.version}, epoch {before.epoch}:", "since")
+        tell_worth(voice, found)
     if unsigned:
         voice.say(
             "NOT SIGNED: nothing imports it yet. Signers run `leeward bundle sign`, then you `leeward bundle seal`.",

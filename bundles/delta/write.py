@@ -74,7 +74,7 @@ def write_delta(
         for folder in (METADATA, TARGETS):
             for name in bundle.names(folder):
                 (unfinished / folder / name).write_bytes(bundle.read(folder, name, limit=MAX_RELEASE_BYTES))
-        writer = _Writer(bundle=bundle, held=_Held.of(held), blobs=unfinished / BLOBS)
+        writer = _Writer(bundle=bundle, held=Held.of(held), blobs=unfinished / BLOBS)
         writer.write(release, progress, is_canceled)
         (unfinished / README).write_text(_readme(release, inventory), encoding="utf-8")
         size = sum(path.stat().st_size for path in unfinished.rglob("*") if path.is_file())
@@ -83,19 +83,20 @@ def write_delta(
         release=release,
         size_bytes=size,
         carried_bytes=sum(writer.carried.values()),
-        sections=_sections(release, writer.carried),
+        sections=section_worths(release, writer.carried),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """Where bytes lie in the store: whole files, and chunks by digest and length."""
 
     files: frozenset[str]
     chunks: Mapping[tuple[str, int], tuple[Base, int]]
 
     @classmethod
-    def of(cls, held: Iterable[HeldFile]) -> _Held:
+    def of(cls, held: Iterable[HeldFile]) -> Held:
+        """Sort what an inventory names, so that bytes are found by their digest."""
         files: set[str] = set()
         chunks: dict[tuple[str, int], tuple[Base, int]] = {}
         for file in held:
@@ -105,33 +106,42 @@ class _Held:
                 chunks.setdefault((chunk.sha256, chunk.length), (base, chunk.offset))
         return cls(frozenset(files), chunks)
 
+    def lacking(self, release: Release) -> tuple[FileEntry, ...]:
+        """Return the files of a release that are not here whole, each content once."""
+        return tuple({entry.sha256: entry for entry in release.files if entry.sha256 not in self.files}.values())
+
+    def find(self, entry: FileEntry, chunk: Hashed) -> tuple[Base, int] | None:
+        """Return file and offset at which a chunk of `entry` lies; None where it must travel."""
+        if not chunk.sha256 or not is_cut(entry.path, entry.size_bytes):
+            return None
+        return self.chunks.get((chunk.sha256, chunk.at.length))
+
 
 @dataclass(slots=True, kw_only=True)
 class _Writer:
     """Writes `blobs/`."""
 
     bundle: Bundle
-    held: _Held
+    held: Held
     blobs: Path
     carried: dict[str, int] = field(default_factory=dict)
     _plans: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
 
     def write(self, release: Release, progress: Progress, is_canceled: IsCanceled) -> None:
-        lacking = {entry.sha256: entry for entry in release.files if entry.sha256 not in self.held.files}
-        total = sum(entry.size_bytes for entry in lacking.values())
+        lacking = self.held.lacking(release)
+        total = sum(entry.size_bytes for entry in lacking)
         meter = Meter(total=total, progress=progress, is_canceled=is_canceled)
-        each(lacking.values(), partial(self._one, meter=meter), meter)
+        each(lacking, partial(self._one, meter=meter), meter)
         (self.blobs / NAME).write_bytes(delta_to_bytes(self._delta()))
 
     def _one(self, entry: FileEntry, pool: Executor, meter: Meter) -> None:
         """Write what one file needs: all of it under its own name, or what no base has."""
         output = _Output(blobs=self.blobs, stem=carried_stem(entry.sha256))
         found = _Pieces()
-        cut = is_cut(entry.path, entry.size_bytes)
 
         def take(chunk: Hashed) -> None:
             meter.check()
-            known = self.held.chunks.get((chunk.sha256, chunk.at.length)) if cut and chunk.sha256 else None
+            known = self.held.find(entry, chunk)
             if known is None:
                 found.add(None, output.size_bytes, chunk.at.length)
                 output.append(chunk.view)
@@ -223,11 +233,11 @@ def _expanded(inventory: Inventory, bases: tuple[Bundle, ...], is_canceled: IsCa
                 detail=f"the receipt names release {named.slot} ({named.release_sha256}), which no given base is",
                 remedy="Name the bundle of that release with `--base`, or ask the node for a whole inventory.",
             )
-        found += _held_of(base, inventory.damaged, is_canceled)
+        found += held_of(base, inventory.damaged, is_canceled)
     return tuple(found)
 
 
-def _held_of(base: Bundle, damaged: tuple[str, ...], is_canceled: IsCanceled) -> list[HeldFile]:
+def held_of(base: Bundle, damaged: tuple[str, ...], is_canceled: IsCanceled) -> list[HeldFile]:
     """Return what a node that imported `base` holds, by reading the bundle."""
     release = peek(base)
     wanted = {entry.sha256: entry for entry in release.files if entry.sha256 not in damaged}
@@ -251,7 +261,8 @@ def read_signed(bundle: Bundle, entry: FileEntry, take: Callable[[Hashed], None]
             raise ContentMismatch(detail=f"{entry.path} in {bundle.path} is not what its manifest says", remedy=_COPY)
 
 
-def _sections(release: Release, carried: Mapping[str, int]) -> tuple[SectionWorth, ...]:
+def section_worths(release: Release, carried: Mapping[str, int]) -> tuple[SectionWorth, ...]:
+    """Add up by section of a release what travels; `carried` says how many bytes of each digest do."""
     sizes: dict[str, list[int]] = {}
     counted: set[str] = set()
     for entry in release.files:
