@@ -229,6 +229,7 @@ class Exchange:
             await self._fail(503, UsageOutcome.UPSTREAM_ERROR)
             return
         self._connection = connection = held.connection
+        self._phases.engine = held.engine
         if caller.is_gone:
             return
         caller.tell(self)
@@ -356,7 +357,7 @@ class Exchange:
         self._phases.ended = self._time()
         self._means.metrics.settled(self._admission, settlement, self._phases)
         self._means.slow.look(self._admission, settlement, self._phases)
-        _log_settlement(self._admission, settlement)
+        _log_settlement(self._admission, settlement, engine=self._phases.engine)
         return self._settlement
 
 
@@ -373,7 +374,7 @@ def _report_loss(settlement: asyncio.Future[None]) -> None:
         log.error("settlement_not_durable", reason=problem.detail)
 
 
-def _log_settlement(admission: Admission, settlement: Settlement) -> None:
+def _log_settlement(admission: Admission, settlement: Settlement, *, engine: str | None) -> None:
     """Say what did not go as it should; the ledger itself lists what did."""
     if settlement.outcome is UsageOutcome.COMPLETED:
         return
@@ -384,6 +385,7 @@ def _log_settlement(admission: Admission, settlement: Settlement) -> None:
         caller_request_id=admission.caller_request_id,
         key_id=admission.key_id,
         team=admission.team,
+        engine=engine,
         stream=admission.stream,
         state=settlement.state.value,
         outcome=settlement.outcome.value,

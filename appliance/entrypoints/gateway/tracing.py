@@ -27,6 +27,7 @@ class Phases:
     answered: float = 0.0  # the engine's answer began
     first_token: float = 0.0
     ended: float = 0.0  # its record was closed
+    engine: str | None = None  # which one had it
 
     def spans(self) -> dict[str, float]:
         """Return how long each phase took that was begun, in seconds; the last one reached goes on to the end."""
@@ -71,6 +72,7 @@ class SlowLog:
             caller_request_id=admission.caller_request_id,
             key_id=admission.key_id,
             team=admission.team,
+            engine=phases.engine,
             endpoint=admission.endpoint,
             stream=admission.stream,
             outcome=settlement.outcome.value,

@@ -76,6 +76,7 @@ async def test_a_slow_request_is_logged_with_its_phases_and_no_text(
     (line,) = [line for line in lines if line["event"] == "request_slow"]
     (record, _) = ledger.records()
     assert (line["request_id"], line["caller_request_id"]) == (record.request_id, "job-9")
+    assert line["engine"] == "engine"
     spans = {name: line[name] for name in ("read_s", "queue_s", "admission_s", "connect_s", "engine_first_byte_s")}
     assert sum(spans.values()) + line["engine_first_token_s"] + line["answer_s"] == pytest.approx(
         line["duration_s"], abs=0.001
