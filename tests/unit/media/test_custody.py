@@ -17,7 +17,16 @@ from bundles.keys import Keyring
 from bundles.layout import manifest_bytes, open_bundle
 from bundles.media.labels import labels, page, proquints
 from bundles.media.opening import open_media
-from bundles.media.receipts import MAX_RECEIPT_BYTES, Act, ReceiptFolder, check_chain, read_receipt, sign_receipt
+from bundles.media.receipts import (
+    MAX_RECEIPT_BYTES,
+    Act,
+    ReceiptFolder,
+    check_chain,
+    checked_chain,
+    read_receipt,
+    receipts_on,
+    sign_receipt,
+)
 from bundles.media.scan import scan
 from bundles.media.split import write_repair
 from tests.support.small_bundles import NOW
@@ -252,3 +261,30 @@ def test_a_label_needs_the_root(volumes: tuple[Path, ...], tmp_path: Path) -> No
 def test_words_are_the_proquints_of_their_paper() -> None:
     assert proquints("7f000001") == ("lusab", "babad")
     assert page([]).startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("spoil", ["change", "gap", "size"])
+def test_receipts_on_a_medium_are_read_as_carefully_as_the_rest_of_it(
+    keyring: Keyring, roots: dict[str, Root], tmp_path: Path, spoil: str
+) -> None:
+    medium = tmp_path / "medium"
+    for name in ("metadata", "targets", "blobs"):
+        (medium / name).mkdir(parents=True)
+    (medium / "metadata/timestamp.json").write_bytes(b"{}")
+    chain = ReceiptFolder(medium / "receipts")
+    chain.add(keyring, Act.BURN, release=RELEASE, by="Ada", place="", at=NOW)
+    whole = receipts_on(open_bundle(medium))
+    (found,) = checked_chain(whole, roots, release=RELEASE)
+    assert (found.receipt.act, str(found)) == (
+        Act.BURN,
+        f"burn {NOW:%Y-%m-%d %H:%M} UTC by Ada, signed by timestamp",
+    )
+
+    path = medium / "receipts/001-burn.receipt.json"
+    if spoil == "gap":
+        path.rename(path.with_name("002-burn.receipt.json"))
+    else:
+        path.write_bytes(path.read_bytes()[:-2] if spoil == "change" else b" " * (MAX_RECEIPT_BYTES + 1))
+
+    with pytest.raises((ReceiptInvalid, ContentMismatch)):
+        checked_chain(receipts_on(open_bundle(medium)), roots, release=RELEASE)

@@ -228,19 +228,6 @@ def spoil_by_a_stranger(node: TwinNode) -> Path:
     return node.medium
 
 
-def spoil_by_a_change(node: TwinNode) -> Path:
-    burned(node, node.medium, by="Ada")
-    path = node.medium / "receipts/001-burn.receipt.json"
-    path.write_bytes(path.read_bytes()[:-2])
-    return node.medium
-
-
-def spoil_by_a_gap(node: TwinNode) -> Path:
-    burned(node, node.medium, by="Ada")
-    (node.medium / "receipts/001-burn.receipt.json").rename(node.medium / "receipts/002-burn.receipt.json")
-    return node.medium
-
-
 def spoil_by_a_link(node: TwinNode) -> Path:
     (node.medium / "receipts").symlink_to(node.root)
     return node.medium
@@ -250,8 +237,6 @@ def spoil_by_a_link(node: TwinNode) -> Path:
     ("spoil", "code"),
     [
         (spoil_by_a_stranger, "receipt-invalid"),
-        (spoil_by_a_change, "receipt-invalid"),
-        (spoil_by_a_gap, "receipt-invalid"),
         (spoil_by_a_link, "media-missing"),
     ],
 )
