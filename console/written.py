@@ -8,14 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bundles.errors import LeewardError
-
-
-class ViewNotWritten(LeewardError):
-    """The view is not in a file."""
-
-    code = "view-not-written"
-    title = "The view could not be written to a file"
+from appliance.domain.errors import ViewNotWritten
 
 
 def write_view(folder: Path, *, node: str, screen: str, at: datetime, lines: Sequence[str]) -> Path:

@@ -5,7 +5,7 @@ LeewardError(code, title, detail, remedy)            bundles.errors
 │  ├─ RecipeInvalid, SourceFailed, MediaMissing, KeyLocked   bundles.errors
 │  ├─ ConfigInvalid, PreflightBlocked, OperationConflict, NotFound, PlanOutdated, PlanNotApproved
 │  └─ NotPermitted, DaemonUnreachable, RequestInvalid, ChatRefused, QuotaExceeded
-│  └─ SignInRefused
+│  └─ SignInRefused, ViewNotWritten
 ├─ TrustError           stop, call the publisher                          exit 4
 │  ├─ SignatureRefused, ContentMismatch, RollbackRefused, ...   bundles.errors
 │  └─ AuditBroken
@@ -85,6 +85,13 @@ class OperationConflict(OperatorError):
 
     code = "operation-conflict"
     title = "Another operation is unfinished"
+
+
+class ViewNotWritten(OperatorError):
+    """What the console shows is not in a file."""
+
+    code = "view-not-written"
+    title = "The view could not be written to a file"
 
 
 class PlanOutdated(OperatorError):

@@ -40,7 +40,11 @@ class Tenants:
 def counts(tenants: Tenants, now: datetime) -> str:
     """Say how many there are."""
     valid = sum(key.is_valid(now) for key in tenants.keys)
-    return f"{len(tenants.names)} teams, {valid} keys in use, {len(tenants.keys) - valid} ended"
+    teams = len(tenants.names)
+    return (
+        f"{teams} team{'s' if teams != 1 else ''}, {valid} key{'s' if valid != 1 else ''} in use, "
+        f"{len(tenants.keys) - valid} ended"
+    )
 
 
 def table(tenants: Tenants, frame: Frame) -> Table:

@@ -55,7 +55,7 @@ class FormPage(ConsoleScreen):
             yield Block(id="about")
             for field in self._fields:
                 yield Label(field.label)
-                yield Input(field.value, id=f"field-{field.name}", select_on_focus=False)
+                yield Input(field.value, id=f"field-{field.name}")
             yield Block(id="refusal")
 
     def on_mount(self) -> None:

@@ -117,7 +117,7 @@ class ListScreen(FindingScreen, Generic[T]):
         stale = self.reading.is_stale(app.now(), 2 * self.REFRESH_S + app.capabilities.refresh_s)
         outer = self.frame(stale=stale)
         strip = listing.strip(app.node, self.words(), outer, simulated=app.simulated, paused=app.observed.paused)
-        self.strip(strip, alarming=False)
+        self.strip(strip, alarming=self.reading.trouble is not None)
         value = self.reading.value
         lines = listing.banner(self.reading, outer)
         if value is not None:
