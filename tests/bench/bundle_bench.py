@@ -169,7 +169,8 @@ def show_inspecting(medium: Path) -> None:
         (medium / name).mkdir(parents=True)
     (medium / METADATA / "timestamp.json").write_bytes(b"{}")
     (medium / TARGETS / f"{sha256_hex(content)}{RELEASE_SUFFIX}").write_bytes(content)
-    ran = [_timed([Path(sys.executable).with_name("leeward"), "bundle", "inspect", medium]) for _ in range(INSPECT_ROUNDS)]
+    command = [Path(sys.executable).with_name("leeward"), "bundle", "inspect", medium]
+    ran = [_timed(command) for _ in range(INSPECT_ROUNDS)]
     wall_s, memory_bytes = min(wall for wall, _ in ran), max(memory for _, memory in ran)
     say(f"\ninspect a manifest of {len(content):,} bytes ({INSPECTED_FILES} files of 5 GB), as a process of its own")
     say(f"  leeward bundle inspect   {wall_s:.3f} s (goal 0.3), {memory_bytes / 1e6:.0f} MB (goal 200)")
