@@ -18,7 +18,7 @@ from bundles.media.opening import open_media
 from bundles.media.split import lay_out, write_volume
 from bundles.publish import publish
 from tests.support.small_bundles import NOW, blank_release, tree
-from tests.unit.bundles.site import Site
+from tests.unit.bundles.site import Site, blob_of, flip_bit
 from tests.unit.bundles.test_recipe_and_build import HEAD, TAIL
 
 FULL = Path("/dev/full")
@@ -84,6 +84,10 @@ CASES: dict[str, tuple[Arguments, str]] = {
         lambda at: ("build", _recipe(at), "--out", at.new, "--keys", at.through, "--cache", at.new),
         "media-missing",
     ),
+    "delta --out through a file": (
+        lambda at: ("delta", at.medium, "--inventory", _inventory(at), "--out", at.through / "x"),
+        "file-unusable",
+    ),
     "delta of no inventory": (
         lambda at: ("delta", at.medium, "--inventory", at.file, "--out", at.new),
         "inventory-invalid",
@@ -105,6 +109,11 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "keys init through a file": (lambda at: ("keys", "init", at.through / "x", "--plain"), "file-unusable"),
     "keys init where nobody may write": (lambda _: ("keys", "init", LOCKED, "--plain"), "file-unusable"),
     "keys revoke in a folder without keys": (lambda at: ("keys", "revoke", at.new, "targets-1"), "media-missing"),
+    "keys rotate-root in a folder without keys": (lambda at: ("keys", "rotate-root", at.through), "media-missing"),
+    "keys token without a token": (
+        lambda at: ("keys", "token", "hsm:2?label=none", "--out", at.new, "--module", at.file),
+        "key-locked",
+    ),
     "labels --html on a full disk": (lambda at: ("labels", _volume(at), "--html", FULL), "store-full"),
     "receipt add through a file": (
         lambda at: ("receipt", "add", at.through, at.medium, "--act", "burn", "--by", "Ada", "--keys", at.keys),
@@ -122,6 +131,10 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "repair with no request": (
         lambda at: ("repair", at.medium, at.file, "--out", at.new),
         "repair-request-invalid",
+    ),
+    "repair-request --out on a full disk": (
+        lambda at: ("repair-request", _damaged(at), "--out", FULL, "--node", at.new),
+        "store-full",
     ),
     "sbom through a file": (lambda at: ("sbom", at.through), "media-missing"),
     "sign against no list": (
@@ -161,6 +174,17 @@ def _node(at: Places) -> tuple[object, ...]:
     folder = at.site.folder
     at.site.import_(at.medium)
     return ("--store", folder / "store", "--slots", folder / "slots", "--node", "llm01")
+
+
+def _inventory(at: Places) -> Path:
+    out = at.file.with_name("inventory")
+    assert run("inventory", "--out", out, *_node(at), "--keys", at.site_keys).exit_code == 0
+    return out
+
+
+def _damaged(at: Places) -> Path:
+    flip_bit(blob_of(at.medium, "licenses/target/LICENSE"), 1)
+    return at.medium
 
 
 def _volume(at: Places) -> Path:
