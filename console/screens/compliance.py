@@ -21,7 +21,7 @@ class ComplianceScreen(ListScreen[Compliance]):
     TABBED = "Compliance"
     TITLE_WORDS = "Compliance"
     LIST_TITLE = "Items, worst first"
-    REFRESH_S = 60.0
+    REFRESH_S = 300.0
     HELP_LINES = (
         "ok met; FAIL not met; ?? could not be seen; -- an exception, whose reason Enter shows.",
         "Every item is measured on this node, not taken from a list of settings.",

@@ -51,6 +51,7 @@ class ListScreen(FindingScreen, Generic[T]):
         self._selected = 0
         self._top = 0
         self._lines: tuple[Line, ...] = ()
+        self._is_outdated = False
 
     @abstractmethod
     async def read(self) -> T:
@@ -86,6 +87,17 @@ class ListScreen(FindingScreen, Generic[T]):
         super().on_mount()
         self.load()
 
+    def outdate(self) -> None:
+        """Say that something was changed: the list is read anew as soon as it is looked at."""
+        self._is_outdated = True
+        if self.is_current:
+            self.load()
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        if self._is_outdated:
+            self.load()
+
     @work(exclusive=True, group="read")
     async def load(self) -> None:
         """Read at once, then again at this list's pace, while it is looked at and not paused."""
@@ -95,6 +107,7 @@ class ListScreen(FindingScreen, Generic[T]):
             await asyncio.sleep(self.REFRESH_S)
 
     async def _read_once(self) -> None:
+        self._is_outdated = False
         try:
             self.reading = self.reading.seen(await self.read(), self.console.now())
         except LeewardError as error:
@@ -161,14 +174,15 @@ class ListScreen(FindingScreen, Generic[T]):
             rows = [Content.assemble(text.OFF, f"  {table.empty}")]
         elif not self._lines:
             rows = [Content.assemble(text.OFF, "  No line holds this text. Esc shows all.")]
-        section.note(self._place(len(shown)), beside_title=not self.frame().wide)
+        note = f"{self._place(len(shown))}as of {text.clock(self.reading.at)}"
+        section.note(note, beside_title=not self.frame().wide)
         section.show_rows(rows, quiet=(0,))
         self.call_after_refresh(self._settle, room)
 
     def _place(self, shown: int) -> str:
         if not self._lines or shown == len(self._lines):
             return ""
-        return f"{self._top + 1} to {self._top + shown} of {len(self._lines)}"
+        return f"{self._top + 1} to {self._top + shown} of {len(self._lines)}   "
 
     def _settle(self, room: int) -> None:
         """Fill the room that the list has after all is laid out, and focus the line that is walked to."""

@@ -117,7 +117,7 @@ class TenantsScreen(ListScreen[Tenants]):
             if values["name"] != key.name:
                 return f"That is not the key's name, {key.name}; nothing was revoked."
             await self.console.management.revoke_key(key.key_id)
-            self.load()
+            self.outdate()
             return ""
 
         about = [f"Key {key.key_id} of team {key.team} stops working within seconds, for good."]
@@ -169,7 +169,7 @@ class TenantsScreen(ListScreen[Tenants]):
             QuotaKind(values["kind"]),
             None if amount == "none" else int(amount),
         )
-        self.load()
+        self.outdate()
         return ""
 
     def action_team(self) -> None:
@@ -193,9 +193,9 @@ class TenantsScreen(ListScreen[Tenants]):
             return f"The priority is one of {', '.join(Priority)}."
         priority = Priority(values["priority"])
         await self.console.management.set_team(values["name"], entity=values["entity"], priority=priority)
-        self.load()
+        self.outdate()
         return ""
 
     def _secret(self, issued: IssuedKey) -> ConsoleScreen:
-        self.load()
+        self.outdate()
         return TextPage("The secret, this once", tenants.secret_lines(issued), secret=True)
