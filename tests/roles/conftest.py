@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SLOT_PATH = f"/var/lib/leeward/slots/{SLOT}"
 APPLIANCE = "/opt/leeward/appliance/26.11.0"
 ENGINE_ARGUMENTS = ["serve", "--uds", "/run/leeward-engine/engine.sock", "--json", '{"a b": "$x %y"}']
-PROGRAMS = ("leeward", "leewardd", "leeward-console", "leeward-gateway")
+PROGRAMS = ("leeward", "leewardd", "leeward-console", "leeward-gateway", "leeward-sign-in")
 
 
 @dataclass(kw_only=True)
@@ -105,6 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with inside(node.exec_prefix[-1]):
             site = site_of(node, folder)
             site.before = seen_on(node)
+            node.ssh("install -D -m 0600 /dev/null /etc/leeward/sign-in.toml")  # the site's decision
             yield site
 
 
@@ -124,6 +125,7 @@ def site_of(node: Node, folder: Path) -> Site:
             "nvidia_driver_enabled": False,
             "nvidia_driver_repository": f"{SLOT_PATH}/os/debian-12",
             "engine_vllm_slot": SLOT,
+            "firewall_sign_in_servers": ["192.0.2.9"],
             "engine_vllm_gpu": False,
             "engine_vllm_arguments": ENGINE_ARGUMENTS,
             "engine_vllm_environment": {"VLLM_NOTE": '100% of $HOME, "quoted"'},

@@ -280,8 +280,22 @@ def test_a_far_destination_of_the_gateway_is_refused_and_recorded_with_its_accou
     assert site.node.ssh("ip route show default; ip -6 route show default").stdout == ""
 
 
+def test_sign_in_runs_where_the_site_decided_so_and_may_ask_its_servers_alone(site: Site) -> None:
+    account = site.host.user("leeward-sign-in")
+    rules = site.node.ssh("nft --numeric list chain inet leeward outbound").stdout
+    probe = "import socket; socket.create_connection(('192.0.2.77', 443), timeout=5)"
+
+    refused = site.node.ssh(f'runuser -u leeward-sign-in -- python3 -c "{probe}"', check=False)
+
+    assert (account.shell, account.groups) == ("/usr/sbin/nologin", ["leeward-sign-in"])
+    assert site.host.service("leeward-sign-in").is_running
+    assert f"meta skuid {account.uid} ip daddr 192.0.2.9 tcp dport {{ 443, 636 }}" in rules
+    assert "Error" in refused.stderr
+    assert site.node.ssh("runuser -u leeward-sign-in -- cat /etc/leeward/sign-in.toml").stdout == ""
+
+
 def test_units_are_sandboxed_within_their_bounds(site: Site) -> None:
-    bounds = {"leeward-engine": 2.0, "leeward-gateway": 2.0, "leewardd": 4.5}
+    bounds = {"leeward-engine": 2.0, "leeward-gateway": 2.0, "leeward-sign-in": 2.0, "leewardd": 4.5}
     site.node.copy_to(CHECKOUT / "appliance/units/leewardd.service", "/etc/systemd/system/leewardd.service")
 
     said = {unit: site.node.ssh(f"systemd-analyze security --no-pager {unit}").stdout for unit in bounds}
@@ -326,7 +340,8 @@ def test_after_an_uninstallation_the_node_is_what_it_was_and_the_sites_records_s
     found = differences(site.before, seen_on(site.node))
     print("left by an uninstallation:", found)  # noqa: T201  what docs/plan.md names, for the report
     files = {line.split()[-1] for line in found.pop("files in /etc")}
-    assert files == {*ACCOUNT_BACKUPS, "/etc/leeward/tls/server.key", "/etc/leeward/tls/server.crt"}
+    stay = {f"/etc/leeward/{name}" for name in ("tls/server.key", "tls/server.crt", "sign-in.toml")}
+    assert files == {*ACCOUNT_BACKUPS, *stay}
     assert found.pop("folders in /etc") == {"+/etc/leeward 0:0 755", "+/etc/leeward/tls 0:0 750"}
     assert found.pop("nftables") == {"+table inet site"}  # a test's own, see above
     assert found.pop("programs") == {"-/opt/leeward", "-/opt/leeward/appliance"}  # the bootstrap's, from before

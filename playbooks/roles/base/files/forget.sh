@@ -48,14 +48,14 @@ purge() { # never takes along what it was not told: a package that something els
 }
 
 forget_accounts() {
-    for account in leeward-gateway leeward-engine; do
+    for account in leeward-sign-in leeward-gateway leeward-engine; do
         if was_there accounts "$account" || ! getent passwd "$account" >/dev/null; then continue; fi
         give_to_root -user "$account" chown
         give_to_root -group "$account" chgrp
         userdel "$account"
         echo "removed account $account"
     done
-    for group in leeward-gateway leeward-engine leeward-admin leeward-operator leeward-auditor; do
+    for group in leeward-sign-in leeward-gateway leeward-engine leeward-admin leeward-operator leeward-auditor; do
         if was_there groups "$group" || ! getent group "$group" >/dev/null; then continue; fi
         give_to_root -group "$group" chgrp
         groupdel "$group"
