@@ -6,6 +6,7 @@ from typing import Final
 
 from appliance.checks import demand
 from appliance.checks.check import failed, passed, warned
+from appliance.checks.secure_boot import enrolment
 from appliance.domain.node import NodeFacts
 from appliance.domain.preflight import Finding
 from bundles.release import Release
@@ -26,10 +27,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
         return passed(ID, observed=observed, required=required)
     if facts.module_key == "enrolled":
         return passed(ID, observed=f"{observed}; the modules' signing key is enrolled", required=required)
-    remedy = (
-        "Enrol the node's module signing key at the console (`mokutil --import /var/lib/dkms/mok.pub`, restart, "
-        "confirm), or take `lockdown=` and `module.sig_enforce` off the kernel's command line."
-    )
+    remedy = f"{enrolment(facts)} Or take `lockdown=` and `module.sig_enforce` off the kernel's command line."
     if demand.brings_driver(release):
         return warned(ID, observed=observed, required=required, remedy=remedy)
     return failed(ID, observed=observed, required=required, remedy=remedy)

@@ -21,16 +21,16 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     if facts.driver is not None:
         return passed(ID, observed=f"{observed}; the driver's module is loaded", required="the driver's module loads")
     required = "off, or the module's signing key enrolled"
+    remedy = f"{enrolment(facts)} Or turn Secure Boot off in the firmware."
     if facts.secure_boot is None:
-        remedy = f"Read `mokutil --sb-state`. {enrolment(facts)}"
-        return warned(ID, observed=observed, required=required, remedy=remedy)
+        return warned(ID, observed=observed, required=required, remedy=f"Read `mokutil --sb-state`. {remedy}")
     if not facts.secure_boot:
         return passed(ID, observed=observed, required=required)
     if facts.module_key == "enrolled":
         return passed(ID, observed="on; the firmware knows the key that signs modules compiled here", required=required)
     observed = f"on, and no module is loaded{'' if facts.module_key is None else f'; {_KEYS[facts.module_key]}'}"
     finding = warned if demand.brings_driver(release) else failed
-    return finding(ID, observed=observed, required=required, remedy=enrolment(facts))
+    return finding(ID, observed=observed, required=required, remedy=remedy)
 
 
 def enrolment(facts: NodeFacts) -> str:
@@ -42,7 +42,7 @@ def enrolment(facts: NodeFacts) -> str:
         )
     return (
         "Enrol the node's module signing key at the console (`mokutil --import /var/lib/dkms/mok.pub`, restart, "
-        "confirm in the MOK manager), or turn Secure Boot off in the firmware."
+        "confirm in the MOK manager)."
     )
 
 

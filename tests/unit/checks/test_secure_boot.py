@@ -36,6 +36,8 @@ def test_a_key_that_waits_is_not_to_be_prepared_again() -> None:
     assert "mokutil --import" in remedies["unknown"]
     assert "mokutil --import" not in remedies["waiting"]
     assert "Enroll MOK" in remedies["waiting"]
+    locked = replace(node("wrong-secure-boot"), module_key="waiting", lockdown="integrity")
+    assert "mokutil --import" not in lockdown.evaluate(locked, CUDA).remedy
 
 
 def test_an_enrolled_key_passes_secure_boot_and_lockdown() -> None:
