@@ -150,6 +150,7 @@ class QuotaBook:
         self._quotas: dict[Subject, tuple[_Limit, ...]] = {}
         self._uses: dict[Subject, _Use] = {}
         self._known: set[Period] = set()
+        self._counted: dict[tuple[str, str, str], tuple[tuple[_Use, ...], tuple[_Window, ...]]] = {}
         self._starts_at: datetime | None = None
         self._starts: dict[Period, datetime] = {}
         self._ends: dict[Period, datetime] = {}
@@ -171,6 +172,7 @@ class QuotaBook:
         if period in self._known:
             return
         self._known.add(period)
+        self._counted.clear()  # windows may take others' places below
         for use in earlier:
             entity = entities.get(use.team)
             subjects: list[Subject] = [(Scope.KEY, use.key_id), (Scope.TEAM, use.team)]
@@ -200,25 +202,29 @@ class QuotaBook:
         Raises QuotaExceeded, which names the quota that is exhausted and when it will not be.
         """
         starts = self._starts_of(at)
-        subjects: tuple[Subject, ...] = ((Scope.KEY, key.key_id), (Scope.TEAM, key.team), (Scope.ENTITY, key.entity))
-        uses = tuple(self._use(subject) for subject in subjects)
+        counted = self._counted.get((key.key_id, key.team, key.entity))
+        uses, windows = counted or self._count_for(key, starts)
         tightest: dict[Measure, tuple[int, _Limit]] = {}
         if self._quotas:
-            for subject, use in zip(subjects, uses, strict=True):
+            for subject, use in zip(_subjects(key), uses, strict=True):
                 for limit in self._quotas.get(subject, ()):
                     left = self._left(limit, use, reserve=reserve, at=at)
                     if limit.measure not in tightest or left < tightest[limit.measure][0]:
                         tightest[limit.measure] = left, limit
-        windows = []
         for use in uses:
             use.running += 1
-            for period, start in starts.items():
-                window = use.window(period, start)
-                window.requests += 1
-                window.tokens += reserve
-                windows.append(window)
+        for window in windows:
+            window.requests += 1
+            window.tokens += reserve
         remaining = tuple(self._remaining(limit, left, at) for left, limit in tightest.values())
-        return Lease(uses=uses, windows=tuple(windows), reserved=reserve, remaining=remaining)
+        return Lease(uses=uses, windows=windows, reserved=reserve, remaining=remaining)
+
+    def _count_for(self, key: ApiKey, starts: dict[Period, datetime]) -> tuple[tuple[_Use, ...], tuple[_Window, ...]]:
+        """Return what counts a key's requests, and remember it until windows may change."""
+        uses = tuple(self._use(subject) for subject in _subjects(key))
+        windows = tuple(use.window(period, start) for use in uses for period, start in starts.items())
+        self._counted[key.key_id, key.team, key.entity] = counted = (uses, windows)
+        return counted
 
     def _left(self, limit: _Limit, use: _Use, *, reserve: int, at: datetime) -> int:
         """Return what is left of a quota beside this request. Raises QuotaExceeded."""
@@ -257,9 +263,14 @@ class QuotaBook:
         minute = at.replace(second=0, microsecond=0)
         if minute != self._starts_at:
             self._starts_at = minute
+            self._counted.clear()
             self._starts = {period: period.start(at) for period in Period}
             self._ends = {period: period.end(at) for period in Period}
         return self._starts
+
+
+def _subjects(key: ApiKey) -> tuple[Subject, ...]:
+    return (Scope.KEY, key.key_id), (Scope.TEAM, key.team), (Scope.ENTITY, key.entity)
 
 
 def _exceeded(quota: Quota, *, used: int, wants: int) -> str:

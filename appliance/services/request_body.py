@@ -66,18 +66,22 @@ class JudgedRequest:
 def parse_body(body: bytes, limits: ChatLimits) -> dict[str, Any]:
     """Parse a body that must be a JSON object of bounded depth."""
     try:
-        request = json.loads(body, parse_constant=_no_constant)
+        request = _decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):  # said without the parser's words, which can quote the body
         request = None
     if not isinstance(request, dict):
         refuse(None, "the body is not a JSON object in UTF-8")
-    if _too_deep(request, limits.depth):
+    if body.count(b"{") + body.count(b"[") > limits.depth and _too_deep(request, limits.depth):
         refuse(None, f"the body nests deeper than {limits.depth} levels")
     return request
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _too_deep(value: object, limit: int) -> bool:
@@ -192,7 +196,7 @@ def ask_for_counts(request: dict[str, Any], *, stream: bool) -> tuple[bool, bool
 def write_body(request: dict[str, Any]) -> bytes:
     """Write what the engine reads."""
     try:
-        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(request).encode()
     except UnicodeEncodeError:
         refuse(None, "the body holds half of a surrogate pair, which is not text")
 

@@ -1,11 +1,12 @@
-"""What the gateway costs beside nginx and LiteLLM, in one run, on the loopback address.
+"""What the gateway costs beside nginx, LiteLLM and vllm-router, in one run, on the loopback address.
 
-    python -m tests.bench.gateway_bench [--nginx PATH] [--litellm] [--streams 256] [--rounds 2] [--json FILE]
+    python -m tests.bench.gateway_bench [--nginx PATH] [--litellm] [--router] [--streams 256] [--rounds 2]
 
 A stand-in engine streams at a fixed pace; the same callers go to it directly, through the gateway
 (TLS, keys, validation, running counts asked for and taken out, every admission durable before it
-is forwarded), through nginx (TLS, unbuffered, nothing else) and, if it is asked for, through
-LiteLLM 1.100.5 (TLS, a master key, no database). Connections are made before the clock starts.
+is forwarded), through nginx (TLS, unbuffered, nothing else) and, if they are asked for, through
+LiteLLM 1.100.5 (TLS, a master key, no database) and vllm-router 0.1.17 (no TLS, which it does not
+speak, no keys, no metering). Connections are made before the clock starts.
 Each target is visited in each round, in turning order, and the cheapest round counts, because
 whatever else runs on the machine only ever adds. Read the ratios of CPU seconds: user and system
 time of the target's processes from /proc; wall times belong to the machine.
@@ -41,6 +42,8 @@ from tests.support.certificates import LoopbackTls, make_loopback_tls
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LITELLM = "litellm[proxy]==1.100.5"
 LITELLM_HOME = Path(".cache/bench/litellm")
+ROUTER = "vllm-router==0.1.17"
+ROUTER_HOME = Path(".cache/bench/vllm-router")
 MASTER_KEY = "sk-bench"
 
 NGINX = """
@@ -186,13 +189,13 @@ async def listening(door: Door) -> None:
     raise TimeoutError
 
 
-def install_litellm() -> Path | None:
-    """Install LiteLLM into a private environment that git ignores; `None` if that cannot be done."""
-    program = LITELLM_HOME / "bin/litellm"
+def install(package: str, home: Path, name: str) -> Path | None:
+    """Install a program into a private environment that git ignores; `None` if that cannot be done."""
+    program = home / "bin" / name
     if not program.exists():
         try:
-            subprocess.run([sys.executable, "-m", "venv", str(LITELLM_HOME)], check=True)
-            subprocess.run([str(LITELLM_HOME / "bin/python"), "-m", "pip", "install", "-q", LITELLM], check=True)
+            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+            subprocess.run([str(home / "bin/python"), "-m", "pip", "install", "-q", package], check=True)
         except (OSError, subprocess.CalledProcessError):
             return None
     return program
@@ -224,7 +227,20 @@ async def add_litellm(stack: AsyncExitStack, program: Path, folder: Path, tls: L
     return Target("LiteLLM", Door(port=port, tls=tls.client_context(), secret=MASTER_KEY), process.pid)
 
 
-async def add_gateway(stack: AsyncExitStack, folder: Path, tls: LoopbackTls, secret: str) -> Target:
+async def add_router(stack: AsyncExitStack, program: Path, engine_port: int) -> Target:
+    port = free_port()
+    process = await stack.enter_async_context(
+        running(
+            *(str(program), "--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())),
+            *("--worker-urls", f"http://127.0.0.1:{engine_port}", "--policy", "round_robin", "--log-level", "error"),
+        )
+    )
+    return Target("router", Door(port=port), process.pid)
+
+
+async def add_gateway(
+    stack: AsyncExitStack, folder: Path, tls: LoopbackTls, secret: str, *, program: str = GATEWAY
+) -> Target:
     port = free_port()
     parts = {"--socket": folder / "engine.sock", "--ledger": folder / "ledger.db", "--tls-cert": tls.certificate}
     parts |= {
@@ -236,7 +252,7 @@ async def add_gateway(stack: AsyncExitStack, folder: Path, tls: LoopbackTls, sec
     arguments = [str(part) for pair in parts.items() for part in pair]
     log = stack.enter_context((folder / "gateway.log").open("wb"))
     gateway = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", GATEWAY, *arguments, stdout=log, env=os.environ | {"LEEWARD_ROOT": str(folder)}
+        sys.executable, "-c", program, *arguments, stdout=log, env=os.environ | {"LEEWARD_ROOT": str(folder)}
     )
     stack.push_async_callback(gateway.wait)
     stack.callback(gateway.terminate)
@@ -263,8 +279,10 @@ async def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Targe
         ]
         if options.nginx:
             targets.append(await add_nginx(stack, options.nginx, folder, tls))
-        if options.litellm and (program := install_litellm()) is not None:
+        if options.litellm and (program := install(LITELLM, LITELLM_HOME, "litellm")) is not None:
             targets.append(await add_litellm(stack, program, folder, tls, engine_port))
+        if options.router and (program := install(ROUTER, ROUTER_HOME, "vllm-router")) is not None:
+            targets.append(await add_router(stack, program, engine_port))
         for target in targets:
             await listening(target.door)
         for number in range(options.rounds):
@@ -313,7 +331,7 @@ def report(rows: dict[str, dict[str, float]], counts: tuple[int, int]) -> str:
         for name, row in rows.items()
     ]
     ours = rows["gateway"]
-    for name in ("nginx", "LiteLLM"):
+    for name in ("nginx", "LiteLLM", "router"):
         if name in rows and rows[name]["chunk_us"] and rows[name]["request_us"]:
             chunk, request = (ours[key] / rows[name][key] for key in ("chunk_us", "request_us"))
             lines.append(f"gateway / {name}: {chunk:.3f} per chunk, {request:.3f} per whole request")
@@ -325,6 +343,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nginx", default=shutil.which("nginx"))
     parser.add_argument("--litellm", action="store_true", help="install and measure LiteLLM too")
+    parser.add_argument("--router", action="store_true", help="install and measure vllm-router too")
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--gap-ms", type=float, default=50.0)

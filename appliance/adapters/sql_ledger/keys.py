@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from appliance.adapters.sql_ledger.schema import api_key, from_microseconds, to_microseconds
@@ -105,10 +105,9 @@ class KeyLookup:
         remembered = self._found.get(digest)
         if remembered is not None and now_s < remembered[1]:
             return remembered[0]
-        query = _keys().where(api_key.c.secret_sha256 == digest)
         try:
             with self._engine.connect() as connection:
-                row = connection.execute(query).one_or_none()
+                row = connection.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
         except DBAPIError as problem:
             raise LedgerUnavailable(
                 detail=f"API keys could not be read: {problem.orig}",
@@ -183,6 +182,9 @@ def _end(connection: Connection, key: ApiKey, at: datetime, *, now: datetime) ->
 def _keys() -> Select[Any]:
     teams = current_teams().subquery()
     return select(api_key, teams.c.entity, teams.c.priority).join(teams, teams.c.team == api_key.c.team)
+
+
+_BY_DIGEST = _keys().where(api_key.c.secret_sha256 == bindparam("digest"))
 
 
 def _digest(secret: str) -> str:

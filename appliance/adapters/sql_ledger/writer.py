@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -39,12 +40,19 @@ _GATHER_S = 0.002
 _WAL_BYTES = 8 * 1024 * 1024
 _ROOM_CHECK_S = 1.0
 
-_NAMED = sqlite.dialect(paramstyle="named")
+_QMARK = sqlite.dialect(paramstyle="qmark")
 
 
-def _sql(statement: ClauseElement) -> str:
-    """Write a statement once: putting it together for each row would cost ten times what the row does."""
-    return str(statement.compile(dialect=_NAMED))
+class _Statement:
+    """A statement, put together once: for each row it would cost ten times what the row does.
+
+    Parameters go by position, which SQLite binds a third faster than by name.
+    """
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=_QMARK)
+        self.sql = str(compiled)
+        self.values = itemgetter(*getattr(compiled, "positiontup"))  # noqa: B009  the dialect's own, which ClauseElement does not declare
 
 
 _OPEN_ROW = (usage_record.c.request_id == bindparam("of")) & (usage_record.c.state == bindparam("open"))
@@ -64,14 +72,14 @@ _ADMIT_COLUMNS = (
     "request_id", "boot_id", "state", "key_id", "team", "model", "endpoint", "stream", "admitted_at_us", "outcome",
     "usage_source", "idempotency_mac", "body_mac", "caller_request_id",
 )  # fmt: skip
-_ADMIT = _sql(insert(usage_record).values({column: bindparam(column) for column in _ADMIT_COLUMNS}))
-_PROGRESS = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS))
+_ADMIT = _Statement(insert(usage_record).values({column: bindparam(column) for column in _ADMIT_COLUMNS}))
+_PROGRESS = _Statement(update(usage_record).where(_OPEN_ROW).values(**_COUNTS))
 _END: dict[str, BindParameter[Any]] = {
     column: bindparam(column)
     for column in ("state", "settled_at_us", "http_status", "outcome", "finish_reason", "charged_tokens")
 }
-_SETTLE = _sql(update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END))
-_ABANDON = _sql(
+_SETTLE = _Statement(update(usage_record).where(_OPEN_ROW).values(**_COUNTS, **_END))
+_ABANDON = _Statement(
     update(usage_record)
     .where(usage_record.c.state == bindparam("open"), usage_record.c.boot_id != bindparam("boot"))
     .values(state=bindparam("to"), settled_at_us=bindparam("at_us"), outcome=bindparam("why"))
@@ -148,7 +156,7 @@ class LedgerWriter:
         }
         try:
             _grow_log(self._connection)
-            abandoned = self._connection.execute(_ABANDON, abandon).rowcount
+            abandoned = self._connection.execute(_ABANDON.sql, _ABANDON.values(abandon)).rowcount
         except sqlite3.Error as problem:
             raise _unavailable(self._path, problem) from problem
         self._thread.start()
@@ -279,11 +287,11 @@ class LedgerWriter:
 
     def _execute(self, entry: Entry) -> None:
         if isinstance(entry, Admission):
-            self._connection.execute(_ADMIT, _admission_row(entry, self._boot_id))
+            self._connection.execute(_ADMIT.sql, _ADMIT.values(_admission_row(entry, self._boot_id)))
         elif isinstance(entry, Settlement):
-            self._connection.execute(_SETTLE, _settlement_row(entry))
+            self._connection.execute(_SETTLE.sql, _SETTLE.values(_settlement_row(entry)))
         else:
-            self._connection.executemany(_PROGRESS, [_counts_row(progress) for progress in entry])
+            self._connection.executemany(_PROGRESS.sql, [_PROGRESS.values(_counts_row(progress)) for progress in entry])
 
 
 def _admission_row(admission: Admission, boot_id: str) -> dict[str, object]:

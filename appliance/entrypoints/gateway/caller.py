@@ -41,6 +41,7 @@ class CallerConnection(HttpToolsProtocol):
 
     relay: Relay | None = None
     is_gone = False
+    _is_in_head = True
     _head_bytes = 0
     _head_patience: asyncio.TimerHandle | None = None
 
@@ -50,7 +51,8 @@ class CallerConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_patience is not None:
+        if self._is_in_head:
+            self._await_head()
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LONG)
@@ -58,9 +60,11 @@ class CallerConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._await_head()
+        self._is_in_head = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        self._is_in_head = False
         self._stop_patience()
         if sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
             raise ValueError("the head is too long")  # which the parser turns into its own error, uvicorn into 400
@@ -85,8 +89,7 @@ class CallerConnection(HttpToolsProtocol):
             self.relay.caller_has_room()
 
     def _await_head(self) -> None:
-        self._head_bytes = 0
-        if self._head_patience is None:
+        if self._head_patience is None and not self.is_gone:
             self._head_patience = self.loop.call_later(HEAD_PATIENCE_S, self.transport.abort)
 
     def _stop_patience(self) -> None:
@@ -109,6 +112,14 @@ class Caller:
     def is_gone(self) -> bool:
         """Whether nobody waits any more."""
         return self._connection.is_gone
+
+    def take_body(self) -> bytes | None:
+        """Return the request's body if it has come with its head, as short ones do."""
+        cycle = self._cycle
+        if cycle.more_body:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
 
     def tell(self, relay: Relay | None) -> None:
         """Tell `relay` from now on what happens to the connection; nobody with `None`."""

@@ -91,6 +91,7 @@ class Exchange:
         self._first_token_at: datetime | None = None
         self._status = _CLIENT_CLOSED_STATUS
         self._settlement: asyncio.Future[None] | None = None
+        self._settled: asyncio.Future[None] | None = None  # on which the exchange waits for its settlement
         self._admitted = True  # until the ledger says otherwise; settling what is not there changes nothing
         self._ticked: object = None
 
@@ -158,6 +159,8 @@ class Exchange:
         is_down = self._held is not None and self._held.is_down
         if now - self._heard_at > (SILENCE_OF_DOWN_S if is_down else SILENCE_S):
             self.answer_lost()
+        if self._settlement is not None and now - self._phases.ended > SETTLE_PATIENCE_S:
+            self._stop_waiting()
 
     # What the engine's connection calls.
 
@@ -328,9 +331,18 @@ class Exchange:
         ]
 
     async def _settle_and_wait(self, outcome: UsageOutcome) -> None:
-        settled = self._settle(outcome)
-        if not settled.done():
-            await asyncio.wait({settled}, timeout=SETTLE_PATIENCE_S)
+        """Return when the record is closed on disk, or the ledger has had its time: `watch` looks each second."""
+        if not self._settle(outcome).done():
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+
+    def _stop_waiting(self) -> None:
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    def _when_settled(self, settlement: asyncio.Future[None]) -> None:
+        self._stop_waiting()
+        _report_loss(settlement)
 
     def _settle(self, outcome: UsageOutcome) -> asyncio.Future[None]:
         if self._settlement is not None:
@@ -353,7 +365,7 @@ class Exchange:
             charged_tokens=charged,
         )
         self._settlement = self._means.records.settle(settlement)
-        self._settlement.add_done_callback(_report_loss)
+        self._settlement.add_done_callback(self._when_settled)
         self._phases.ended = self._time()
         self._means.metrics.settled(self._admission, settlement, self._phases)
         self._means.slow.look(self._admission, settlement, self._phases)

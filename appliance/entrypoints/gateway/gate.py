@@ -128,6 +128,7 @@ class Passage:
         self._caller = caller
         self._over = over
         self._turn: Turn | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self.lease = lease
 
     def __enter__(self) -> Self:
@@ -141,15 +142,15 @@ class Passage:
 
     async def wait(self) -> None:
         """Return when it is this request's turn. Raises Refusal if it has to make room, ClientGone."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         key = self._asked.key
         self._turn = turn = self._queue.enter(
             key.team,
             weight=key.priority.weight,
             size_bytes=len(self._asked.request.body),
-            wake=lambda: None if waiter.done() else waiter.set_result(None),
+            wake=self._wake,
         )
         if turn.standing is Standing.WAITING:
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
             self._caller.tell(_Leaving(waiter))
             try:
                 if not self._caller.is_gone:
@@ -161,6 +162,10 @@ class Passage:
             raise Refusal(503, many, code="busy", headers=(RETRY_AFTER,))
         if self._caller.is_gone:
             raise ClientGone
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     @property
     def headers(self) -> tuple[Header, ...]:

@@ -63,7 +63,8 @@ class HotRoute:
         phases = Phases(arrived=time())
         try:
             key = self._admit(scope)
-            body = await self._read(scope, receive)
+            caller = caller_of(scope)
+            body = await self._read(scope, receive, caller)
             asked = Asked(
                 request_id=request_id,
                 key=key,
@@ -76,7 +77,7 @@ class HotRoute:
                 caller_request_id=callers_id,
             )
             phases.judged = time()
-            await self._pass(asked, caller_of(scope))
+            await self._pass(asked, caller)
         except Refusal as refusal:
             metrics.refused(dialect.path, refusal.code)
             told = dialect.error(refusal.status, refusal.message, code=refusal.code)
@@ -154,8 +155,13 @@ class HotRoute:
             raise Refusal(503, full, code="ledger-unavailable", headers=(RETRY_AFTER,))
         return key
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         limit = self._dialect.body_bytes
+        whole = caller.take_body()
+        if whole is not None:
+            if len(whole) > limit:
+                raise _too_large(limit)
+            return whole
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
                 raise _too_large(limit)
