@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import tempfile
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tests.lab.errors import LabFailed
 from tests.lab.image import locked
@@ -56,7 +61,7 @@ def prepare(folder: Path, *, cache: Path, kernel_line: str) -> None:
     tree = folder / "esp"
     shutil.rmtree(tree, ignore_errors=True)
     (tree / "EFI/debian").mkdir(parents=True)
-    shutil.copytree(_signed_programs(cache), tree / "EFI/BOOT")
+    shutil.copytree(signed_programs(cache), tree / "EFI/BOOT")
     (tree / "EFI/debian/grub.cfg").write_text(_GRUB.format(line=kernel_line))
     partition = folder / _PARTITION
     partition.unlink(missing_ok=True)
@@ -77,8 +82,11 @@ def qemu_options(folder: Path, *, console: Path) -> list[str]:
     ]
 
 
-def _signed_programs(cache: Path) -> Path:
-    """Find the folder with shim, MokManager and GRUB as Debian delivers them, fetched on the first call."""
+def signed_programs(cache: Path) -> Path:
+    """Find the folder with shim, MokManager and GRUB as Debian delivers them, fetched on the first call.
+
+    Call it once before the process goes into a namespace without a network.
+    """
     programs = cache / "secure-boot"
     with locked(cache / "lock"):
         if programs.exists():
@@ -98,12 +106,34 @@ def _signed_programs(cache: Path) -> Path:
 
 
 class Console:
-    """The node's own console, as a person in front of it has it: what is shown, and keys."""
+    """The node's own console, as a person in front of it has it: what is shown, and keys. A context manager.
+
+    While somebody sits there all is read: QEMU lets a machine wait whose console is connected and not read.
+    """
 
     def __init__(self, folder: Path, log: Path) -> None:
         self._folder = folder
         self._log = log
         self._seen = log.stat().st_size
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._line = self._stack.enter_context(connected(self._folder, _CONSOLE))
+        self._line.settimeout(None)
+        reader = threading.Thread(target=self._read, daemon=True)
+        reader.start()
+        self._stack.callback(reader.join)
+        self._stack.callback(self._line.shutdown, socket.SHUT_RDWR)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _read(self) -> None:
+        while self._line.recv(65536):  # QEMU itself keeps it, in the log
+            pass
 
     def wait_for(self, text: str, *, timeout_s: float = 120) -> None:
         """Wait until `text` has been shown since the last time.
@@ -127,10 +157,9 @@ class Console:
 
     def press(self, *keys: str) -> None:
         """Press keys, one after the other, at a person's pace."""
-        with connected(self._folder, _CONSOLE) as line:
-            for key in keys:
-                line.sendall(key.encode())
-                time.sleep(0.7)
+        for key in keys:
+            self._line.sendall(key.encode())
+            time.sleep(0.7)
 
 
 def _shown(raw: bytes) -> str:

@@ -153,9 +153,18 @@ class Node:
         self._medium.unlink(missing_ok=True)
         network.unplug(self._names, node=self.name, index=self._index)
         cgroup.remove(self._group)
-        if not wait_until(lambda: not loop.devices_under(self.folder), timeout_s=5):
+        if not self._disks_are_free(timeout_s=60):
             for held in loop.devices_under(self.folder):
                 loop.release(held.device)
+            if not self._disks_are_free(timeout_s=60):
+                raise LabFailed(
+                    detail=f"the kernel does not let go of {self.name}'s disk",
+                    remedy="Wait; started again now, two kernels' views of it would meet.",
+                )
+
+    def _disks_are_free(self, *, timeout_s: float) -> bool:
+        """Wait until no loop device holds a disk; on a busy machine the last writes take their time."""
+        return wait_until(lambda: not loop.devices_under(self.folder), timeout_s=timeout_s)
 
     def destroy(self) -> None:
         """Cut the power and remove everything of the node."""

@@ -7,7 +7,7 @@ seen in test_driver.py. Boards, firmware and loaded modules are recorded folders
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,13 +29,16 @@ RESTART = "/run/leeward-restart"
 class Driver:
     """A node and the role, applied with one of three releases."""
 
-    def __init__(self, node: Node, folder: Path) -> None:
+    def __init__(
+        self, node: Node, folder: Path, *, system: str = "debian-12", roles: Sequence[str] = ("base", "nvidia_driver")
+    ) -> None:
         self.node = node
+        self.system = system
         self.site = site_of(node, folder)
-        self.playbooks = make_playbooks(folder / "playbooks", CHECKOUT, "base", "nvidia_driver")
+        self.playbooks = make_playbooks(folder / f"playbooks-{'-'.join(roles)}", CHECKOUT, *roles)
 
     def apply(self, version: str, *tags: str, **variables: object) -> PlayResult:
-        repository = f"{SLOTS}/{version}/os/debian-12"
+        repository = f"{SLOTS}/{version}/os/{self.system}"
         chosen = {"base_repository": repository, "nvidia_driver_repository": repository, "nvidia_driver_enabled": True}
         request = PlayRequest(
             playbooks=self.playbooks,
@@ -104,6 +107,27 @@ def test_the_driver_of_nvidias_archive_is_installed_compiled_and_frozen(driver: 
 
 def test_a_second_run_changes_nothing(driver: Driver) -> None:
     assert driver.apply(OLD).changed == 0
+
+
+def test_what_the_role_says_of_the_driver_is_what_an_outsider_finds(driver: Driver) -> None:
+    """By testinfra over SSH, which shares nothing with the role's own proof."""
+    host = driver.site.host
+    (kernel,) = host.check_output("ls /lib/modules").split()
+    held = host.check_output("apt-mark showhold").split()
+    wanted = {*PACKAGES, f"linux-image-{kernel}", f"linux-headers-{kernel}"}
+
+    found = {name: (host.package(name).is_installed, name in held) for name in wanted}
+    module = host.file(f"/lib/modules/{kernel}/updates/dkms/nvidia.ko")
+
+    assert found == dict.fromkeys(wanted, (True, True))
+    assert {host.package(name).version for name in PACKAGES} == {OLD}
+    assert {host.package(name).release for name in PACKAGES} == {"1"}
+    assert (module.user, module.mode, module.size > 0) == ("root", 0o644, True)
+    assert host.file("/etc/modprobe.d/leeward-nouveau.conf").contains("^blacklist nouveau$")
+    assert host.service("nvidia-persistenced").is_enabled
+    assert not host.package(FABRIC).is_installed
+    assert not host.file("/etc/apt/sources.list").content_string.strip()
+    assert host.run(f"apt-get -s install nvidia-driver-cuda={NEW}-1").rc != 0
 
 
 def test_fabric_manager_comes_where_the_board_has_nvswitches_in_the_drivers_version(driver: Driver) -> None:

@@ -46,3 +46,15 @@ def test_an_enrolled_key_passes_secure_boot_and_lockdown() -> None:
     assert secure_boot.evaluate(facts, CUDA_WITHOUT_DRIVER).outcome is Outcome.PASS
     assert lockdown.evaluate(facts, CUDA_WITHOUT_DRIVER).outcome is Outcome.PASS
     assert lockdown.evaluate(replace(facts, module_key="unknown"), CUDA_WITHOUT_DRIVER).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("unknown", Outcome.WARN), ("waiting", Outcome.WARN), ("enrolled", Outcome.PASS)]
+)
+def test_a_real_kernel_under_real_firmware_is_read_as_it_was(name: str, outcome: Outcome) -> None:
+    """Recorded by tests/campaign/secure_boot.py before and after somebody was at the console."""
+    facts = node(f"secure-boot-{name}")
+
+    assert (facts.secure_boot, facts.module_key, facts.lockdown) == (True, name, "integrity")
+    assert secure_boot.evaluate(facts, CUDA).outcome is outcome
+    assert lockdown.evaluate(facts, CUDA).outcome is outcome
