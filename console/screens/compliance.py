@@ -23,8 +23,8 @@ class ComplianceScreen(ListScreen[Compliance]):
     LIST_TITLE = "Items, worst first"
     REFRESH_S = 300.0
     HELP_LINES = (
-        "ok met; FAIL not met; ?? could not be seen; -- an exception, whose reason Enter shows.",
-        "Every item is measured on this node, not taken from a list of settings.",
+        "ok met; FAIL not met; ?? could not be seen; -- an exception.",
+        "Enter shows its reason. Every item is measured on this node.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "egress", "Egress")]
 

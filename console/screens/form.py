@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.widgets import Input, Label
 
 from bundles.errors import LeewardError
-from console.render import listing
+from console.render import listing, text
 from console.screens.base import ConsoleScreen
 from console.widgets.row import Block
 
@@ -73,7 +73,10 @@ class FormPage(ConsoleScreen):
         app = self.console
         title = listing.strip(app.node, self._heading, frame, simulated=app.simulated, paused=app.observed.paused)
         self.strip(title, alarming=False)
-        self.query_one("#about", Block).show_lines([*(Content(line) for line in self._about), Content("")])
+        note = (
+            [text.muted("What is typed replaces what stands in a field.")] if any(f.value for f in self._fields) else []
+        )
+        self.query_one("#about", Block).show_lines([*(Content(line) for line in self._about), *note, Content("")])
         self.query_one("#refusal", Block).show_lines(self._complaint)
 
     def open_log(self) -> None:

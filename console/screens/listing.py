@@ -1,6 +1,6 @@
 """A list that the daemon gives: read again and again, searched, walked through, opened.
 
-Only the lines that fit have widgets, so that a thousand keys cost as much as ten.
+Only the lines that fit have widgets; the others are text that is found, counted and written to files.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from console.widgets.row import Block, Row, Section
 
 T = TypeVar("T")
 
+RETRY_S = 5.0
 FILE_WIDTH = 200
 """Columns of a list in a file, where nothing need be cut."""
 
@@ -104,7 +105,7 @@ class ListScreen(FindingScreen, Generic[T]):
         while True:
             if self.is_current and not self.console.observed.paused:
                 await self._read_once()
-            await asyncio.sleep(self.REFRESH_S)
+            await asyncio.sleep(self.REFRESH_S if self.reading.trouble is None else RETRY_S)
 
     async def _read_once(self) -> None:
         self._is_outdated = False

@@ -24,9 +24,10 @@ class PassportsScreen(ListScreen[tuple[PassportView, ...]]):
     LIST_TITLE = "Passports, newest first"
     REFRESH_S = 60.0
     HELP_LINES = (
-        "ok nothing is worse; WARN worse than before by more than noise, or below the data sheet's band;",
-        "FAIL a device computes wrong. Figures of a CPU say nothing about a GPU.",
-        "A new passport is made with `leeward acceptance`; nobody is served meanwhile.",
+        "ok nothing is worse; WARN worse by more than noise, or below the band",
+        "of the data sheet; FAIL a device computes wrong.",
+        "-- figures of a CPU, which say nothing about a GPU.",
+        "`leeward acceptance` makes a new one; nobody is served meanwhile.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", key_display="Space"),

@@ -31,9 +31,10 @@ class TenantsScreen(ListScreen[Tenants]):
     TITLE_WORDS = "Teams and keys"
     LIST_TITLE = "Teams, limits and keys"
     HELP_LINES = (
-        "ok in use; WARN ends within 14 days, or a limit is used to 80 %; FAIL a limit is used up; -- ended.",
-        "?? beside concurrency: only the gateway knows how many requests are under way.",
-        "A secret is shown once, when its key is made. Nobody can see it again, w does not write it.",
+        "ok in use; WARN ends within 14 days, or 80 % of a limit is used;",
+        "FAIL a limit is used up; -- ended.",
+        "?? beside concurrency: only the gateway knows what is under way.",
+        "A secret is shown once, when its key is made; w does not write it.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "create", "New"),

@@ -25,9 +25,10 @@ class UsageScreen(ListScreen[MonthOfUse]):
     TITLE_WORDS = "Usage"
     LIST_TITLE = "Usage"
     HELP_LINES = (
-        "A bar is prompt and completion tokens beside the largest group's. Days are those of admission, in UTC.",
-        "Unsettled: admitted, not yet ended. >= : some requests have unknown tokens, which no sum holds.",
-        "Worth is what the use would have cost at list prices; ?? where a model has no price.",
+        "A bar is prompt and completion tokens beside the largest group's.",
+        "A day is that of admission, in UTC. Unsettled: admitted, not yet ended.",
+        ">= some requests have unknown tokens, which are in no sum.",
+        "List price: what the use would have cost; ?? where a model has no price.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "by('day')", "Days"),

@@ -14,6 +14,11 @@ from console.capabilities import Capabilities, Profile
 from console.reading import Reading
 from console.render import compliance, listing, passports, tenants, text, usage
 from console.render.frame import Frame
+from console.screens.base import ConsoleScreen
+from console.screens.compliance import ComplianceScreen
+from console.screens.passports import PassportsScreen
+from console.screens.tenants import TenantsScreen
+from console.screens.usage import UsageScreen
 from tests.tui import records
 from tests.tui.recorded import NOW
 
@@ -86,3 +91,9 @@ def test_a_try_that_failed_before_any_answer_is_an_error_and_no_empty_list() -> 
     assert not reading.is_stale(NOW, 0)
     assert lines[0].startswith("FAIL")
     assert "Remedy   Run `leeward provision`." in lines
+
+
+@pytest.mark.parametrize("screen", [UsageScreen, TenantsScreen, PassportsScreen, ComplianceScreen])
+def test_the_notes_of_a_help_page_fit_80_columns(screen: type[ConsoleScreen]) -> None:
+    assert screen.HELP_LINES
+    assert all(len(line) <= 75 for line in screen.HELP_LINES)
