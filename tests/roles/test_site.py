@@ -20,6 +20,7 @@ from appliance.domain.provision import UNINSTALL_PLAYBOOK
 from tests.lab import Node
 from tests.roles.conftest import APPLIANCE, CHECKOUT, ENGINE_ARGUMENTS, SLOT_PATH, Site
 from tests.roles.inventory_of_node import differences, seen_on
+from tests.roles.port_probe import answering_udp_ports, open_tcp_ports
 from tests.roles.slot import SLOT
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
@@ -197,15 +198,27 @@ def test_the_node_has_no_route_out_and_sends_nothing_of_its_own(site: Site) -> N
     assert _counter(site.node, "outbound_dropped") > 0
 
 
-def test_only_ssh_and_the_gateway_can_be_reached(site: Site) -> None:
-    site.node.ssh("systemd-run --quiet --unit probe python3 -m http.server 9000")
-    site.node.ssh("systemd-run --quiet --unit probe-gateway python3 -m http.server 8443; sleep 1")
+def test_of_all_ports_a_neighbour_sees_the_gateways_and_that_of_ssh_alone(site: Site) -> None:
+    address, node = site.node.address, site.node
+    node.ssh("systemd-run --quiet --unit probe python3 -m http.server 9000")
+    node.ssh("systemd-run --quiet --unit probe-high python3 -m http.server 61234")
+    node.ssh("systemd-run --quiet --unit probe-gateway python3 -m http.server 8443")
+    node.ssh("sleep 1")
+    dropped = _counter(node, "inbound_dropped")
 
-    assert _reaches(site.node, 22)
-    assert _reaches(site.node, 8443)
-    assert not _reaches(site.node, 9000)
-    assert _counter(site.node, "inbound_dropped") > 0
-    site.node.ssh("systemctl stop probe probe-gateway")
+    tcp, udp = open_tcp_ports(address), answering_udp_ports(address)
+
+    seen_by_the_firewall = _counter(node, "inbound_dropped") - dropped
+    rule = (
+        node.ssh("nft --echo --handle insert rule inet leeward inbound accept").stdout.split(" handle ")[1].split()[0]
+    )
+    without = open_tcp_ports(address), answering_udp_ports(address)
+    node.ssh(f"nft delete rule inet leeward inbound handle {rule}; systemctl stop 'probe*'")
+    print("open:", sorted(tcp), sorted(udp), "behind no firewall:", sorted(without[0]), len(without[1]))  # noqa: T201  for the report
+    assert (tcp, udp) == ({22, 8443}, frozenset())
+    assert seen_by_the_firewall > 0.99 * 2 * 65535  # next to all of what was asked arrived there, and was dropped
+    assert without[0] >= {22, 8443, 9000, 61234}  # the probe sees what it should, were there no firewall
+    assert without[1]
 
 
 def test_a_hands_change_to_the_rules_is_taken_back_and_other_tables_stay(site: Site) -> None:
@@ -377,11 +390,6 @@ with socket.socket() as asking:
         print("connected")
 """
     return str(node.ssh("python3 -", input=probe).stdout).strip()
-
-
-def _reaches(node: Node, port: int) -> bool:
-    command = ["timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{node.address}/{port}"]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def _counter(node: Node, name: str) -> int:
