@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 DEBIAN_PACKAGES := dosfstools fonts-dejavu-core gcc git gpg gpg-agent libc6-dev make mtools python3-venv softhsm2 swtpm
 
 .PHONY: help node-possible demo test unit lint bench lock clean fuzz
-.PHONY: bench-bundles bench-delta bench-parity bench-gateway bench-ansible campaign-bundles campaign-gateway
+.PHONY: bench-bundles bench-delta bench-parity bench-gateway bench-ansible campaign-bundles campaign-gateway soak-gateway
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +61,10 @@ campaign-bundles: $(VENV)/.ready
 ## make campaign-gateway  thousands of requests while gateway and engine are killed and the disk fills up
 campaign-gateway: $(VENV)/.ready
 	$(RUN)/python -m tests.campaign.gateway
+
+## make soak-gateway  512 streams for ten minutes: flat memory, no record lost or doubled
+soak-gateway: $(VENV)/.ready
+	$(RUN)/python -m tests.campaign.gateway_soak
 
 ## make fuzz   search for bytes that a reader of media does not survive
 fuzz: $(VENV)/.ready
