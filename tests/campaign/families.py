@@ -70,6 +70,8 @@ class Family:
     index: str
     """What is signed in the package repository, where this role reads it (for apt it is role base)."""
     begun: float
+    point_at: Callable[[str], object] = lambda _version: None
+    """Show apt the package repository of a release, as role base does; for dnf this role does it."""
 
     def say(self, *words: object) -> None:
         print(f"{time.monotonic() - self.begun:6.0f} s  {self.name}:", *words, flush=True)  # noqa: T201  it tells what it sees
@@ -79,6 +81,7 @@ class Family:
         return self.driver.node
 
     def apply(self, version: str, *tags: str) -> PlayResult:
+        self.point_at(version)
         return self.driver.apply(version, *tags)
 
     def packages(self) -> set[str]:
@@ -116,6 +119,7 @@ def walk(family: Family, kernel: str, packages: tuple[str, ...]) -> None:
     before = family.packages()
     said = family.refusal(lambda: family.apply(BROKEN))
     assert "The packages are as they were before." in said, said
+    assert "candidate" not in said, said  # it was to be found, and did not compile
     assert family.packages() == before, family.packages() ^ before
     assert family.module(kernel) == OLD
     family.say("a driver that does not compile:", said[:160], "...")
@@ -172,8 +176,16 @@ def ubuntu(lab: Lab, folder: Path, *, version: str, code: str, begun: float) -> 
             begun=begun,
         )
         # Role base knows Debian 12 only; what the driver's role needs of it is apt's configuration.
-        Driver(node, folder, system=system, roles=["base"]).apply(OLD)
-        node.ssh("cat > /etc/os-release", input=_UBUNTU.format(version=version, code=code))
+        base = Driver(node, folder, system=system, roles=["base"])
+        node.ssh("cp -L /etc/os-release /root/debian")
+
+        def point_at(release: str) -> None:
+            node.ssh("rm /etc/os-release; cp /root/debian /etc/os-release")
+            base.apply(release)
+            node.ssh("cat > /etc/os-release", input=_UBUNTU.format(version=version, code=code))
+
+        family.point_at = point_at
+        point_at(OLD)
         walk(family, kernel, packages)
     node.destroy()
 
