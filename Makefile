@@ -8,6 +8,7 @@ DEBIAN_PACKAGES := dosfstools fonts-dejavu-core gcc git gpg gpg-agent libc6-dev 
 
 .PHONY: help node-possible demo test unit lint bench lock clean fuzz
 .PHONY: bench-bundles bench-delta bench-parity bench-gateway bench-ansible campaign-bundles campaign-gateway soak-gateway
+.PHONY: campaign-secure-boot campaign-kernel-pair campaign-families
 .DEFAULT_GOAL := help
 
 help:
@@ -65,6 +66,10 @@ campaign-gateway: $(VENV)/.ready
 ## make soak-gateway  512 streams for ten minutes: flat memory, no record lost or doubled
 soak-gateway: $(VENV)/.ready
 	$(RUN)/python -m tests.campaign.gateway_soak
+
+## make campaign-secure-boot, campaign-kernel-pair, campaign-families  drivers where only a booted kernel or a strange node shows them
+campaign-secure-boot campaign-kernel-pair campaign-families: campaign-%: $(VENV)/.ready
+	$(RUN)/python -m tests.campaign.$(subst -,_,$*)
 
 ## make fuzz   search for bytes that a reader of media does not survive
 fuzz: $(VENV)/.ready
