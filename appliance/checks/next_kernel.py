@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from appliance.checks import demand
@@ -21,7 +22,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
     required = "one for which the release has headers, as its driver was proven with them"
     if facts.installed_kernels is None:
         return warned(ID, observed="unknown", required=required, remedy="Look into /boot for kernels.")
-    newer = sorted((name for name in facts.installed_kernels if _order(name) > _order(facts.kernel)), key=_order)
+    newer = _next_kernels(facts.kernel, facts.installed_kernels)
     bare = [
         name for name in newer if not (demand.brings_headers(release, name) or demand.brings_modules(release, name))
     ]
@@ -35,6 +36,12 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
         remedy=f"Remove it (`apt remove {' '.join(f'linux-image-{name}' for name in bare)}`, on RHEL `dnf remove "
         "kernel-core-...`) and hold the running one, or ask the publisher for a release made for it.",
     )
+
+
+def _next_kernels(running: str, installed: Iterable[str]) -> list[str]:
+    """Return what may run after the next restart, oldest first: newer kernels, or the newest where the running one is not among them."""
+    known = sorted(installed, key=_order)
+    return [name for name in known if _order(name) > _order(running)] if running in known else known[-1:]
 
 
 def _order(release: str) -> tuple[int, ...]:

@@ -35,6 +35,13 @@ def test_an_older_kernel_that_is_kept_for_a_fall_back_does_not_matter() -> None:
     assert ask("6.1.0-9-amd64", RUNNING).outcome is Outcome.PASS
 
 
+def test_where_the_running_kernel_is_installed_no_more_the_newest_comes_next() -> None:
+    facts = replace(node("wrong-no-driver"), kernel="6.18.5")
+
+    assert ask(RUNNING, LAST, facts=facts).outcome is Outcome.FAIL
+    assert ask(NEXT, RUNNING, made_for=(NEXT,), facts=facts).outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize("loaded", ["four-h200", "four-h100"])
 def test_a_driver_that_is_loaded_changes_nothing_as_the_next_one_is_built_too(loaded: str) -> None:
     assert ask(RUNNING, LAST, facts=node(loaded)).outcome is Outcome.FAIL
