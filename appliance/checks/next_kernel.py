@@ -39,7 +39,7 @@ def evaluate(facts: NodeFacts, release: Release | None) -> Finding:
 
 
 def _next_kernels(running: str, installed: Iterable[str]) -> list[str]:
-    """Return what may run after the next restart, oldest first: newer kernels, or the newest where the running one is not among them."""
+    """Return what may run after the next restart, oldest first: the newest, if the running one is not installed."""
     known = sorted(installed, key=_order)
     return [name for name in known if _order(name) > _order(running)] if running in known else known[-1:]
 
