@@ -57,6 +57,8 @@ def test_a_node_without_the_release_is_refused_and_nothing_is_changed(site: Site
 
 
 def test_a_plan_for_a_new_node_tells_each_change_and_makes_none(site: Site) -> None:
+    before = seen_on(site.node)
+
     tasks = site.plan()
 
     found = {(task.role, task.task): task for task in tasks}
@@ -69,7 +71,7 @@ def test_a_plan_for_a_new_node_tells_each_change_and_makes_none(site: Site) -> N
     assert "URIs: file:" in found["base", "The release's package repository is an apt source"].detail
     assert found["gateway", "The gateway has a private key"].prediction is not Prediction.UNCHANGED
     assert {task.role for task in tasks} >= {"base", "storage", "engine_vllm", "gateway", "console", "firewall"}
-    assert differences(site.before, seen_on(site.node)) == {}
+    assert differences(before, seen_on(site.node)) == {}
 
 
 def test_the_first_run_succeeds_without_cutting_an_open_session(site: Site) -> None:
