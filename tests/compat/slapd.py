@@ -17,7 +17,9 @@ from pathlib import Path
 from tests.support.certificates import make_loopback_tls
 
 BUILD = Path(__file__).parents[2] / ".build" / "slapd"
-PACKAGES = ("slapd", "libltdl7")
+REQUIRE = Path(__file__).parents[1] / "support" / "require.sh"
+LIBRARIES = ("libldap-2.5-0", "libltdl7", "libsasl2-2", "libwrap0")
+"""What slapd is linked with; a machine may lack some of it, and these start nothing."""
 ADMIN, ADMIN_PASSWORD = "cn=leeward,dc=site", "own secret"
 PASSWORD = "correct horse"  # noqa: S105  of nobody but this directory
 START_TIMEOUT_S = 20
@@ -111,11 +113,12 @@ def served(folder: Path) -> Iterator[Slapd]:
 
 
 def unpacked() -> Path:
-    """Fetch and unpack the packages, unless that was done before."""
+    """Fetch and unpack the package, unless that was done before."""
+    subprocess.run([str(REQUIRE), *LIBRARIES], check=True)
     if (BUILD / "done").exists():
         return BUILD
     BUILD.mkdir(parents=True, exist_ok=True)
-    fetch = ["apt-get", "download", "-qq", *PACKAGES]
+    fetch = ["apt-get", "download", "-qq", "slapd"]
     if subprocess.run(fetch, cwd=BUILD, check=False, capture_output=True).returncode != 0:  # the lists are old or away
         subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
         subprocess.run(fetch, cwd=BUILD, check=True, capture_output=True)
