@@ -15,10 +15,12 @@ from pathlib import Path
 
 import structlog
 
+from appliance.adapters.durable import write_whole
 from appliance.domain.capture import CaptureOrder, order_from_text, order_to_text
 from appliance.domain.errors import LeewardError, StateUnusable
 from appliance.domain.usage import Admission
 from bundles.capture import Captured, at_text, auditor_key, seal
+from bundles.transfer import fsync_folder
 
 log = structlog.get_logger()
 
@@ -52,20 +54,11 @@ class CaptureOrderFile:
         try:
             if order is None:
                 self._path.unlink(missing_ok=True)
+                fsync_folder(self._path.parent)
             else:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                fresh = self._path.with_name(f".{self._path.name}")
-                with fresh.open("w", encoding="utf-8") as file:
-                    os.fchmod(file.fileno(), 0o644)  # the gateway reads it; a public key is no secret
-                    file.write(order_to_text(order))
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+                # The gateway reads it; a public key is no secret.
+                write_whole(self._path, order_to_text(order).encode(), mode=0o644)
         except OSError as error:
             raise StateUnusable(
                 detail=f"{self._path} cannot be written: {error}.", remedy="Free space on that disk and try again."
